@@ -1,0 +1,23 @@
+//! What Pli's parts, its clients and its connectors say to each other: typed identifiers, instants,
+//! states, request and response types, problem codes.
+//!
+//! Owns the vocabulary only. Must never do input or output, read the clock, or depend on another
+//! crate of Pli.
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test stops at the first surprise"))]
+#![deny(missing_docs)]
+
+mod deposit;
+mod ids;
+mod person;
+mod problem;
+mod time;
+mod upload;
+
+pub use deposit::{
+    Deposit, DepositBox, DepositState, Document, DocumentState, InvalidTransition, NewDeposit, Page,
+};
+pub use ids::{AccountId, DepositId, DocumentId, EventId, JobId, OrganisationId, TokenId, UploadId};
+pub use person::{Account, IssuedToken, Limits, Me, NewToken, OrganisationKind, Person, SignIn, Token};
+pub use problem::{Problem, ProblemCode};
+pub use time::Time;
+pub use upload::{PendingUpload, UploadKind};
