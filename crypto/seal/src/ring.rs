@@ -15,7 +15,7 @@ use std::time::SystemTime;
 use sequoia_openpgp::cert::amalgamation::key::PrimaryKey;
 use sequoia_openpgp::cert::{CertBuilder, CipherSuite};
 use sequoia_openpgp::crypto::{KeyPair, Password, S2K, SessionKey};
-use sequoia_openpgp::packet::key::{PublicParts, SecretKeyMaterial, UnspecifiedRole};
+use sequoia_openpgp::packet::key::{KeyRole, PublicParts, SecretKeyMaterial, SecretParts, UnspecifiedRole};
 use sequoia_openpgp::packet::{Key, pkesk::PKESK6};
 use sequoia_openpgp::parse::Parse;
 use sequoia_openpgp::policy::StandardPolicy;
@@ -270,14 +270,11 @@ impl KeyRing {
     }
 }
 
-fn protect<R>(
+fn protect<R: KeyRole>(
     secret: &mut SecretKeyMaterial,
     key: &Key<PublicParts, R>,
     passphrase: &Passphrase,
-) -> Result<(), SealError>
-where
-    R: sequoia_openpgp::packet::key::KeyRole,
-{
+) -> Result<(), SealError> {
     let mut salt = [0; 16];
     getrandom::fill(&mut salt)?;
     let s2k = S2K::Argon2 { salt, t: ARGON2_PASSES, p: ARGON2_LANES, m: ARGON2_MEMORY };
@@ -315,7 +312,7 @@ fn open_signer(cert: &Cert, at: SystemTime, passphrase: &Passphrase) -> Result<K
         .secret()
         .next()
         .ok_or(SealError::Certificate("no secret key that signs"))?;
-    open_secret(key.key().clone().role_into_unspecified(), passphrase)
+    open_secret(key.key().clone(), passphrase)
 }
 
 fn open_openers(
@@ -333,16 +330,14 @@ fn open_openers(
         .for_storage_encryption()
         .secret()
         .map(|key| {
-            let key = key.key().clone().role_into_unspecified();
+            let key = key.key().clone();
             Ok((key.fingerprint(), open_secret(key, passphrase)?))
         })
         .collect()
 }
 
-fn open_secret(
-    key: Key<sequoia_openpgp::packet::key::SecretParts, UnspecifiedRole>,
-    passphrase: &Passphrase,
-) -> Result<KeyPair, SealError> {
+/// The key keeps its role: the protection is bound to it.
+fn open_secret<R: KeyRole>(key: Key<SecretParts, R>, passphrase: &Passphrase) -> Result<KeyPair, SealError> {
     if !key.has_secret() || key.has_unencrypted_secret() {
         return Err(SealError::Certificate("the secret key is not protected by a passphrase"));
     }
