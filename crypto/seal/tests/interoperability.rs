@@ -12,6 +12,7 @@ use pli_seal::{
     Sealed, content_of_blocks, object_length, open_message, open_packet, open_small, seal_small,
 };
 use sequoia_openpgp::cert::{CertBuilder, CipherSuite};
+use sequoia_openpgp::crypto::aead::{self, SEIPv2Schedule};
 use sequoia_openpgp::crypto::{Password, SessionKey};
 use sequoia_openpgp::packet::{PKESK, SKESK};
 use sequoia_openpgp::parse::Parse;
@@ -243,6 +244,54 @@ fn pli_opens_what_sequoia_seals_in_both_modes() {
     }
     let packet = sequoia_seals(&key, AEADAlgorithm::OCB, &all[..100_000], true);
     assert!(open_packet(&key, &packet, 1 << 20).unwrap() == all[..100_000], "padded");
+}
+
+/// A packet with chunks of any size, which Sequoia's streaming interface does not offer.
+fn sequoia_seals_in_chunks_of(octet: u8, mode: AEADAlgorithm, key: &DocumentKey, content: &[u8]) -> Vec<u8> {
+    let chunk = 1 << (octet + 6);
+    let salt = [octet; 32];
+    let session_key = SessionKey::from(&key.as_bytes()[..]);
+    let algorithm = SymmetricAlgorithm::AES256;
+    let schedule = SEIPv2Schedule::new(&session_key, algorithm, mode, chunk, &salt).unwrap();
+    let mut sealed = Vec::new();
+    let mut encryptor = aead::Encryptor::new(algorithm, mode, chunk, schedule, &mut sealed).unwrap();
+    encryptor.write_all(&[0xCB, 0xFF]).unwrap();
+    encryptor.write_all(&(content.len() as u32 + 6).to_be_bytes()).unwrap();
+    encryptor.write_all(b"b\0\0\0\0\0").unwrap();
+    encryptor.write_all(content).unwrap();
+    encryptor.finalize().unwrap();
+    let mut packet = vec![0xD2, 0xFF];
+    packet.extend_from_slice(&(sealed.len() as u32 + 36).to_be_bytes());
+    packet.extend_from_slice(&[2, 9, mode.into(), octet]);
+    packet.extend_from_slice(&salt);
+    packet.extend_from_slice(&sealed);
+    packet
+}
+
+#[test]
+fn pli_opens_chunks_of_every_size() {
+    let key = DocumentKey::random().unwrap();
+    let all = content((4 << 20) + 100);
+    for mode in [AEADAlgorithm::OCB, AEADAlgorithm::GCM] {
+        for octet in 0..=16 {
+            let chunk = 1_usize << (octet + 6);
+            for length in [0, 1, chunk - 13, chunk - 12, chunk - 11, chunk, 2 * chunk - 12, 3 * chunk + 5] {
+                let content = &all[..length.min(all.len())];
+                let packet = sequoia_seals_in_chunks_of(octet, mode, &key, content);
+                assert!(open_packet(&key, &packet, 8 << 20).unwrap() == content, "{mode} {octet} {length}");
+                let mut bad = packet.clone();
+                let last = bad.len() - 17;
+                bad[last] ^= 1;
+                assert!(open_packet(&key, &bad, 8 << 20).is_err());
+            }
+        }
+        let mut packet = sequoia_seals_in_chunks_of(16, mode, &key, &all[..100]);
+        packet[9] = 17;
+        assert!(open_packet(&key, &packet, 8 << 20).is_err());
+    }
+    // Our own parameters, written by Sequoia: it is our own form, byte for byte.
+    let packet = sequoia_seals_in_chunks_of(10, AEADAlgorithm::OCB, &key, &all[..200_000]);
+    assert!(open_small(&key, &packet).unwrap() == all[..200_000]);
 }
 
 #[test]
