@@ -4,13 +4,14 @@
 //! store (a folder, S3, or memory), the leased jobs that serve as outbox, and the application of
 //! migrations. Must never know what a row or an object means, decrypt anything, or let a type of a
 //! database driver or of an S3 client out of this crate.
-#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test stops at the first surprise"))]
 #![deny(missing_docs)]
 
 pub mod blobs;
 mod db;
 mod jobs;
 mod migrate;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod value;
 
 pub use blobs::{BlobError, BlobReader, Blobs, Class, ObjectEntry, ObjectKey, ObjectMeta, S3Options};
