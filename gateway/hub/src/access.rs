@@ -1,0 +1,185 @@
+//! Who may call what: one table of routes, each with the access it needs.
+//!
+//! The router is built from the table, and the access matrix test walks it: a route cannot be added
+//! without an access, nor an access without its test. No `Caller`, no handler.
+
+use crate::fault::{Fault, Result};
+use crate::{Hub, deposits, documents, download, people, problem_response, uploads, zip};
+use axum::extract::{FromRequestParts, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, delete, get, head, options, patch, post};
+use http::{HeaderMap, Method, header, request::Parts};
+use pli_api::{AccountId, OrganisationId, ProblemCode};
+use uuid::Uuid;
+
+/// The session's cookie. `__Host-` makes browsers refuse it unless it is Secure, of this host and for `/`.
+pub(crate) const SESSION_COOKIE: &str = "__Host-pli";
+
+/// Who is calling, found by the middleware of every route but the public ones.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The account.
+    pub account: AccountId,
+    /// Its organisation.
+    pub organisation: OrganisationId,
+    /// The session, when it came by one.
+    pub(crate) session: Option<Uuid>,
+}
+
+/// What a route needs before its handler runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing.
+    Public,
+    /// An account, by session or by token.
+    Account,
+}
+
+/// A row of the table, as tests and documents read it.
+#[derive(Clone, Debug)]
+pub struct RouteFacts {
+    /// Method.
+    pub method: Method,
+    /// Template.
+    pub path: &'static str,
+    /// Access.
+    pub access: Access,
+}
+
+type Route = (Method, &'static str, Access, MethodRouter<Hub>);
+
+fn table() -> Vec<Route> {
+    use Access::{Account, Public};
+    vec![
+        (Method::POST, "/api/v1/session", Public, post(people::sign_in)),
+        (Method::DELETE, "/api/v1/session", Account, delete(people::sign_out)),
+        (Method::GET, "/api/v1/me", Account, get(people::me)),
+        (Method::POST, "/api/v1/tokens", Account, post(people::create_token)),
+        (Method::GET, "/api/v1/tokens", Account, get(people::list_tokens)),
+        (Method::DELETE, "/api/v1/tokens/{id}", Account, delete(people::revoke_token)),
+        (Method::POST, "/api/v1/deposits", Account, post(deposits::create)),
+        (Method::GET, "/api/v1/deposits", Account, get(deposits::list)),
+        (Method::GET, "/api/v1/deposits/{id}", Account, get(deposits::show)),
+        (Method::DELETE, "/api/v1/deposits/{id}", Account, delete(deposits::discard)),
+        (Method::POST, "/api/v1/deposits/{id}/send", Account, post(deposits::send)),
+        (Method::GET, "/api/v1/deposits/{id}/zip", Account, get(zip::download)),
+        (Method::GET, "/api/v1/documents/{id}", Account, get(documents::show)),
+        (Method::GET, "/api/v1/documents/{id}/content", Account, get(download::content)),
+        (Method::OPTIONS, "/api/v1/uploads", Public, options(uploads::capabilities)),
+        (Method::POST, "/api/v1/uploads", Account, post(uploads::create)),
+        (Method::GET, "/api/v1/uploads", Account, get(uploads::list)),
+        (Method::OPTIONS, "/api/v1/uploads/{id}", Public, options(uploads::capabilities)),
+        (Method::HEAD, "/api/v1/uploads/{id}", Account, head(uploads::state)),
+        (Method::PATCH, "/api/v1/uploads/{id}", Account, patch(uploads::append)),
+        (Method::DELETE, "/api/v1/uploads/{id}", Account, delete(uploads::terminate)),
+        (Method::POST, "/api/v1/uploads/{id}", Account, post(uploads::overridden)),
+    ]
+}
+
+/// Every route with its access.
+#[must_use]
+pub fn routes() -> Vec<RouteFacts> {
+    table().into_iter().map(|(method, path, access, _)| RouteFacts { method, path, access }).collect()
+}
+
+pub(crate) fn router(hub: Hub) -> axum::Router {
+    let mut router = axum::Router::new();
+    for (_, path, access, handler) in table() {
+        let handler = match access {
+            Access::Public => handler,
+            Access::Account => handler.layer(middleware::from_fn_with_state(hub.clone(), require_account)),
+        };
+        router = router.route(path, handler);
+    }
+    router
+        .method_not_allowed_fallback(|| async { problem_response(ProblemCode::MethodNotAllowed, None) })
+        .fallback(|| async { problem_response(ProblemCode::NotFound, None) })
+        .with_state(hub)
+}
+
+async fn require_account(State(hub): State<Hub>, mut request: Request, next: Next) -> Response {
+    match authenticate(&hub, request.method(), request.headers()).await {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(fault) => fault.into_response(),
+    }
+}
+
+async fn authenticate(hub: &Hub, method: &Method, headers: &HeaderMap) -> Result<Caller> {
+    let refused = || {
+        let realm = http::HeaderValue::from_static("Bearer realm=\"pli\"");
+        Fault::new(ProblemCode::SignInRequired).with(header::WWW_AUTHENTICATE, realm)
+    };
+    let now = hub.now();
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let secret = value.to_str().ok().and_then(|v| v.split_once(' ')).filter(|(s, _)| s.eq_ignore_ascii_case("bearer"));
+        let Some((_, secret)) = secret else { return Err(refused()) };
+        return people::account_of(hub, secret.trim(), now, false).await?.ok_or_else(refused);
+    }
+    let Some(secret) = session_secret(headers) else { return Err(refused()) };
+    let caller = people::account_of(hub, secret, now, true).await?.ok_or_else(refused)?;
+    if !(method.is_safe() || same_origin(headers)) {
+        return Err(ProblemCode::CrossOrigin.into());
+    }
+    Ok(caller)
+}
+
+fn session_secret(headers: &HeaderMap) -> Option<&str> {
+    let cookies = headers.get_all(header::COOKIE).into_iter().filter_map(|v| v.to_str().ok());
+    let mut pairs = cookies.flat_map(|v| v.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(name, _)| *name == SESSION_COOKIE).map(|(_, value)| value)
+}
+
+/// A request that a browser makes with the cookie must come from a page of this host: browsers of this
+/// decade send `Sec-Fetch-Site` or `Origin` with every unsafe request.
+fn same_origin(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|v: &http::HeaderValue| v.to_str().ok());
+    if let Some(site) = text(http::HeaderName::from_static("sec-fetch-site")) {
+        return site == "same-origin";
+    }
+    let host = text(header::HOST);
+    text(header::ORIGIN).and_then(|o| o.strip_prefix("https://")).is_some_and(|origin| Some(origin) == host)
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        // Absent only when a handler that takes a caller was put behind `Access::Public`.
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| ProblemCode::SignInRequired.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn each_route_once() {
+        let rows = routes();
+        let unique: BTreeSet<_> = rows.iter().map(|r| format!("{} {}", r.method, r.path)).collect();
+        assert_eq!(unique.len(), rows.len());
+    }
+
+    #[test]
+    fn a_foreign_page_is_told_by_its_origin() {
+        let of = |pairs: &[(&'static str, &'static str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in pairs {
+                map.insert(*name, http::HeaderValue::from_static(value));
+            }
+            same_origin(&map)
+        };
+        assert!(of(&[("sec-fetch-site", "same-origin")]));
+        assert!(of(&[("host", "pli.example"), ("origin", "https://pli.example")]));
+        assert!(!of(&[("host", "pli.example"), ("origin", "https://evil.example")]));
+        assert!(!of(&[("sec-fetch-site", "cross-site"), ("host", "a"), ("origin", "https://a")]));
+        assert!(!of(&[("sec-fetch-site", "none")]));
+        assert!(!of(&[("host", "pli.example")]));
+        assert!(!of(&[("host", "pli.example"), ("origin", "null")]));
+    }
+}

@@ -1,0 +1,450 @@
+//! What the operator does from the command line: people, rotation of keys, inspection, recovery.
+//!
+//! Everything here is run by someone who has the configuration and the hub's passphrase; nothing of it
+//! is reachable over the network.
+
+use crate::content::Content;
+use crate::fault::{Fault, Result};
+use crate::journal::Event;
+use crate::{Hub, people};
+use bytes::Bytes;
+use pli_api::{AccountId, IssuedToken, NewToken, OrganisationId, OrganisationKind, ProblemCode};
+use pli_seal::{ContentDigest, DocumentKey, KeyRing, Manifest};
+use pli_storage::{Blobs, Class, ObjectKey, args};
+use std::collections::HashMap;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+/// The most bytes of a manifest that are read: some 300,000 segments, 5 TB in 16 MiB.
+const MANIFEST_MAX: u64 = 64 << 20;
+
+/// Adds an organisation.
+///
+/// # Errors
+/// 422 for an empty name; what the database says.
+pub async fn add_organisation(hub: &Hub, kind: OrganisationKind, name: &str, quota: u64) -> Result<OrganisationId> {
+    let name = name.trim();
+    if name.is_empty() || name.chars().count() > 200 {
+        return Err(Fault::because(ProblemCode::Invalid, "Nom de 1 à 200 caractères."));
+    }
+    let quota = i64::try_from(quota).map_err(|_| Fault::because(ProblemCode::Invalid, "Quota trop grand."))?;
+    let (id, now) = (OrganisationId::new(), hub.now());
+    let mut tx = hub.db().write().await?;
+    tx.execute(
+        "INSERT INTO organisations (id, kind, name, quota, used, created) VALUES ($1, $2, $3, $4, 0, $5)",
+        args![id.0, kind.as_str(), name, quota, now],
+    )
+    .await?;
+    Event::new("organisation.added").detail(serde_json::json!({ "organisation": id })).write(&mut tx, now).await?;
+    tx.commit().await?;
+    Ok(id)
+}
+
+/// Adds an account to an organisation, named by its id or by its exact name.
+///
+/// # Errors
+/// 404 without such an organisation, 409 for an address that has an account, 422 for a malformed address
+/// or a password of fewer than 12 characters.
+pub async fn add_account(
+    hub: &Hub,
+    organisation: &str,
+    address: &str,
+    name: &str,
+    password: Option<Zeroizing<String>>,
+) -> Result<AccountId> {
+    let address = people::address(address)?;
+    let password = match password {
+        Some(password) if password.chars().count() < 12 => {
+            return Err(Fault::because(ProblemCode::Invalid, "Mot de passe : 12 caractères au moins."));
+        }
+        Some(password) => Some(tokio::task::spawn_blocking(move || people::hash_password(&password)).await??),
+        None => None,
+    };
+    let (id, now) = (AccountId::new(), hub.now());
+    let mut tx = hub.db().write().await?;
+    let rows = match organisation.parse::<OrganisationId>() {
+        Ok(known) => tx.rows("SELECT id FROM organisations WHERE id = $1", args![known.0]).await?,
+        Err(_) => tx.rows("SELECT id FROM organisations WHERE name = $1", args![organisation.trim()]).await?,
+    };
+    let [row] = rows.as_slice() else {
+        return Err(Fault::because(ProblemCode::NotFound, "Aucune organisation, ou plusieurs, de ce nom."));
+    };
+    tx.execute(
+        "INSERT INTO accounts (id, organisation, address, name, password, created) VALUES ($1, $2, $3, $4, $5, $6)",
+        args![id.0, row.get::<Uuid>("id")?, address.as_str(), name.trim(), password, now],
+    )
+    .await?;
+    Event::new("account.added").detail(serde_json::json!({ "account": id })).write(&mut tx, now).await?;
+    tx.commit().await?;
+    Ok(id)
+}
+
+/// Makes a personal access token for an account; its secret is told here and never again.
+///
+/// # Errors
+/// 404 without such an account, 422 for a name or a duration out of bounds.
+pub async fn add_token(hub: &Hub, address: &str, new: &NewToken) -> Result<IssuedToken> {
+    let mut tx = hub.db().write().await?;
+    let row = tx
+        .optional(
+            "SELECT id FROM accounts WHERE address = $1 AND disabled IS NULL",
+            args![people::address(address)?],
+        )
+        .await?
+        .ok_or(ProblemCode::NotFound)?;
+    let token = people::issue_token(hub, &mut tx, AccountId(row.get("id")?), new).await?;
+    tx.commit().await?;
+    Ok(token)
+}
+
+/// What a rotation did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rotation {
+    /// Document keys wrapped anew in the database.
+    pub keys: u64,
+    /// Manifests whose wrapping in the store was replaced.
+    pub manifests: u64,
+}
+
+/// Wraps every document key for the current certificate of the ring, in the database and in the manifests'
+/// heads. No segment is touched. To be run again until it finds nothing, as long as a process with the older
+/// ring may still make documents.
+///
+/// # Errors
+/// What database, store or ring say; what was done stays done.
+pub async fn rotate_keys(hub: &Hub) -> Result<Rotation> {
+    let mut done = Rotation::default();
+    let current = hub.keys().current();
+    loop {
+        let rows = hub
+            .db()
+            .rows(
+                "SELECT id, wrapped_key, wrapped_for FROM uploads
+                 WHERE wrapped_key IS NOT NULL AND wrapped_for <> $1 ORDER BY id LIMIT 500",
+                args![current.as_str()],
+            )
+            .await?;
+        if rows.is_empty() {
+            break;
+        }
+        for row in &rows {
+            let key = hub.keys().unwrap(&row.get::<Vec<u8>>("wrapped_key")?)?;
+            let wrapped = key.wrap(&[hub.keys().ring().current()])?;
+            let mut tx = hub.db().write().await?;
+            let moved = tx
+                .execute(
+                    "UPDATE uploads SET wrapped_key = $2, wrapped_for = $3
+                     WHERE id = $1 AND wrapped_for = $4 AND wrapped_key IS NOT NULL",
+                    args![row.get::<Uuid>("id")?, wrapped, current.as_str(), row.get::<String>("wrapped_for")?],
+                )
+                .await?;
+            tx.commit().await?;
+            done.keys = done.keys.saturating_add(moved);
+        }
+    }
+    done.manifests = rotate_manifests(hub, &current).await?;
+    let now = hub.now();
+    let detail = serde_json::json!({ "to": current, "keys": done.keys, "manifests": done.manifests });
+    let mut tx = hub.db().write().await?;
+    Event::new("keys.rotated").detail(detail).write(&mut tx, now).await?;
+    tx.commit().await?;
+    Ok(done)
+}
+
+async fn rotate_manifests(hub: &Hub, current: &str) -> Result<u64> {
+    let mut done = 0_u64;
+    loop {
+        let rows = hub
+            .db()
+            .rows(
+                "SELECT id, manifest FROM documents
+                 WHERE manifest IS NOT NULL AND wrapped_for <> $1 ORDER BY id LIMIT 500",
+                args![current],
+            )
+            .await?;
+        if rows.is_empty() {
+            return Ok(done);
+        }
+        for row in &rows {
+            let old: String = row.get("manifest")?;
+            let old: ObjectKey = old.parse().map_err(Fault::internal)?;
+            let ring = hub.keys().ring();
+            let bytes = hub.blobs().read(&old, MANIFEST_MAX).await?;
+            let bytes = Manifest::rewrap(&bytes, &ring, &[ring.current()])?;
+            let object = ObjectKey::random(Class::Manifest)?;
+            hub.blobs().put(&object, vec![Bytes::from(bytes)]).await?;
+            let mut tx = hub.db().write().await?;
+            let moved = tx
+                .execute(
+                    "UPDATE documents SET manifest = $2, wrapped_for = $3 WHERE id = $1 AND manifest = $4",
+                    args![row.get::<Uuid>("id")?, object.as_str(), current, old.as_str()],
+                )
+                .await?;
+            // Whichever lost is named nowhere.
+            let unnamed = if moved == 1 { &old } else { &object };
+            crate::jobs::delete_objects(&mut tx, hub.now(), &[unnamed.as_str()]).await?;
+            tx.commit().await?;
+            done = done.saturating_add(moved);
+        }
+    }
+}
+
+/// How to check.
+#[derive(Clone, Copy, Debug)]
+pub struct CheckOptions {
+    /// Opens every segment and compares every digest, beyond presence and length.
+    pub deep: bool,
+    /// Removes orphans older than this many seconds.
+    pub remove_orphans_after: Option<i64>,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Objects that rows name.
+    pub objects: u64,
+    /// Named objects that the store does not have.
+    pub missing: Vec<String>,
+    /// Named objects of another length than the row says.
+    pub wrong_length: Vec<String>,
+    /// Documents whose content does not open or has another digest.
+    pub damaged: Vec<String>,
+    /// Objects that no row names.
+    pub orphans: Vec<String>,
+    /// Orphans removed.
+    pub removed: u64,
+    /// Organisations whose account of used bytes is not the sum of what they keep.
+    pub quotas: Vec<String>,
+}
+
+impl Findings {
+    /// Whether nothing is amiss. Orphans younger than the limit may belong to an upload under way.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.missing.is_empty()
+            && self.wrong_length.is_empty()
+            && self.damaged.is_empty()
+            && self.quotas.is_empty()
+            && self.orphans.len() as u64 == self.removed
+    }
+}
+
+/// Compares database and store. Memory: about 100 bytes an object.
+///
+/// # Errors
+/// What database or store say; damage is a finding, not an error.
+pub async fn check(hub: &Hub, options: CheckOptions) -> Result<Findings> {
+    let mut found = Findings::default();
+    // The store first: what is named later and not listed is looked up by itself.
+    let mut listed = HashMap::new();
+    for class in Class::ALL {
+        let mut after: Option<ObjectKey> = None;
+        loop {
+            let page = hub.blobs().list(class, after.as_ref(), 1000).await?;
+            after = page.last().map(|entry| entry.key.clone());
+            let last = page.len() < 1000;
+            for entry in page {
+                listed.insert(entry.key.as_str().to_owned(), (entry.length, entry.modified));
+            }
+            if last {
+                break;
+            }
+        }
+    }
+    named_objects(hub, &mut listed, &mut found).await?;
+    for (key, (_, modified)) in listed {
+        let object: ObjectKey = key.parse().map_err(Fault::internal)?;
+        found.orphans.push(key);
+        let old = options.remove_orphans_after.is_some_and(|age| modified.plus_seconds(age) <= hub.now());
+        // An object of a commit that came after the listing is named by now.
+        if old && !is_named(hub, &object).await? {
+            hub.blobs().delete(&object).await?;
+            found.removed = found.removed.saturating_add(1);
+        }
+    }
+    found.orphans.sort();
+    if let Some(age) = options.remove_orphans_after {
+        hub.blobs().clear_unfinished(hub.now().plus_seconds(-age)).await?;
+    }
+    quotas(hub, &mut found).await?;
+    if options.deep {
+        deep(hub, &mut found).await?;
+    }
+    Ok(found)
+}
+
+type Listed = HashMap<String, (u64, pli_api::Time)>;
+
+async fn named_objects(hub: &Hub, listed: &mut Listed, found: &mut Findings) -> Result<()> {
+    let (mut upload, mut idx) = (Uuid::nil(), -1_i64);
+    loop {
+        let rows = hub
+            .db()
+            .rows(
+                "SELECT upload, idx, object, object_length FROM segments
+                 WHERE upload > $1 OR (upload = $1 AND idx > $2) ORDER BY upload, idx LIMIT 1000",
+                args![upload, idx],
+            )
+            .await?;
+        let Some(last) = rows.last() else { break };
+        (upload, idx) = (last.get("upload")?, last.get("idx")?);
+        for row in &rows {
+            let length = u64::try_from(row.get::<i64>("object_length")?).unwrap_or(0);
+            compare(hub, row.get("object")?, Some(length), listed, found).await?;
+        }
+    }
+    let mut id = Uuid::nil();
+    loop {
+        let sql = "SELECT id, manifest FROM documents WHERE manifest IS NOT NULL AND id > $1 ORDER BY id LIMIT 1000";
+        let rows = hub.db().rows(sql, args![id]).await?;
+        let Some(last) = rows.last() else { break };
+        id = last.get("id")?;
+        for row in &rows {
+            compare(hub, row.get("manifest")?, None, listed, found).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn compare(
+    hub: &Hub,
+    object: String,
+    length: Option<u64>,
+    listed: &mut Listed,
+    found: &mut Findings,
+) -> Result<()> {
+    found.objects = found.objects.saturating_add(1);
+    let there = match listed.remove(&object) {
+        Some((length, _)) => Some(length),
+        None => hub.blobs().head(&object.parse().map_err(Fault::internal)?).await?.map(|meta| meta.length),
+    };
+    match there {
+        // Deleted, with its row, since the page was read.
+        None if !is_named(hub, &object.parse().map_err(Fault::internal)?).await? => {}
+        None => found.missing.push(object),
+        Some(there) if length.is_some_and(|length| length != there) => found.wrong_length.push(object),
+        Some(_) => {}
+    }
+    Ok(())
+}
+
+async fn is_named(hub: &Hub, object: &ObjectKey) -> Result<bool> {
+    let sql = "SELECT 1 AS named FROM segments WHERE object = $1
+               UNION ALL SELECT 1 FROM documents WHERE manifest = $1";
+    Ok(hub.db().optional(sql, args![object.as_str()]).await?.is_some())
+}
+
+async fn quotas(hub: &Hub, found: &mut Findings) -> Result<()> {
+    let rows = hub
+        .db()
+        .rows(
+            "SELECT o.id FROM organisations o
+             WHERE o.used <> COALESCE((SELECT SUM(u.reserved) FROM uploads u WHERE u.organisation = o.id), 0)",
+            args![],
+        )
+        .await?;
+    for row in &rows {
+        found.quotas.push(row.get::<Uuid>("id")?.to_string());
+    }
+    Ok(())
+}
+
+async fn deep(hub: &Hub, found: &mut Findings) -> Result<()> {
+    let mut id = Uuid::nil();
+    loop {
+        let sql = "SELECT id, sha256 FROM documents WHERE state = 'available' AND id > $1 ORDER BY id LIMIT 500";
+        let rows = hub.db().rows(sql, args![id]).await?;
+        let Some(last) = rows.last() else { return Ok(()) };
+        id = last.get("id")?;
+        for row in &rows {
+            let document = pli_api::DocumentId(row.get("id")?);
+            let expected: Option<Vec<u8>> = row.get("sha256")?;
+            match digest(hub, document).await {
+                Ok(digest) if Some(digest.as_slice()) == expected.as_deref() => {}
+                Ok(_) => found.damaged.push(document.to_string()),
+                Err(fault) if fault.code() == ProblemCode::Damaged => found.damaged.push(document.to_string()),
+                // Erased since the page was read.
+                Err(fault) if fault.code() == ProblemCode::Gone => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+}
+
+async fn digest(hub: &Hub, document: pli_api::DocumentId) -> Result<[u8; 32]> {
+    let mut tx = hub.db().read().await?;
+    let content = Content::load(hub, &mut tx, document).await?;
+    drop(tx);
+    let mut reader = content.reader(hub.clone(), 0..content.size);
+    let mut digest = ContentDigest::new();
+    while let Some(bytes) = reader.next().await? {
+        digest.update(&bytes);
+    }
+    Ok(digest.finalize())
+}
+
+/// A document that the store alone tells of.
+pub struct Recoverable {
+    /// What the manifest says.
+    pub manifest: Manifest,
+    keys: Vec<DocumentKey>,
+    blobs: Blobs,
+}
+
+/// What a store holds that the ring can open: each document once, and the manifests that could not be read.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn recoverable(blobs: &Blobs, ring: &KeyRing) -> Result<(Vec<Recoverable>, Vec<String>)> {
+    let mut documents: HashMap<String, Recoverable> = HashMap::new();
+    let mut refused = Vec::new();
+    let mut after: Option<ObjectKey> = None;
+    loop {
+        let page = blobs.list(Class::Manifest, after.as_ref(), 1000).await?;
+        after = page.last().map(|entry| entry.key.clone());
+        for entry in &page {
+            let opened = match blobs.read(&entry.key, MANIFEST_MAX).await {
+                Ok(bytes) => Manifest::open(&bytes, ring).map_err(Fault::from),
+                Err(error) => Err(error.into()),
+            };
+            match opened {
+                Ok((manifest, keys)) => {
+                    let id = manifest.document.clone();
+                    documents.insert(id, Recoverable { manifest, keys, blobs: blobs.clone() });
+                }
+                Err(fault) => refused.push(format!("{}: {fault}", entry.key)),
+            }
+        }
+        if page.len() < 1000 {
+            break;
+        }
+    }
+    let mut documents: Vec<_> = documents.into_values().collect();
+    documents.sort_by(|a, b| a.manifest.document.cmp(&b.manifest.document));
+    Ok((documents, refused))
+}
+
+impl Recoverable {
+    /// Reads the document back and gives its bytes in order.
+    ///
+    /// # Errors
+    /// `Damaged` when a segment does not open or the whole has another digest than the manifest signed;
+    /// the error of `take`.
+    pub async fn read<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+        &self,
+        mut take: impl FnMut(&[u8]) -> std::result::Result<(), E>,
+    ) -> Result<()> {
+        let content = Content::of_manifest(&self.manifest, self.keys.clone())?;
+        let mut reader = content.bare_reader(self.blobs.clone(), 0..content.size);
+        let mut digest = ContentDigest::new();
+        while let Some(bytes) = reader.next().await? {
+            digest.update(&bytes);
+            take(&bytes).map_err(Fault::internal)?;
+        }
+        if hex::encode(digest.finalize()) == self.manifest.sha256 {
+            Ok(())
+        } else {
+            Err(Fault::because(ProblemCode::Damaged, "L'empreinte n'est pas celle du manifeste."))
+        }
+    }
+}

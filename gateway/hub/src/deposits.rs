@@ -1,0 +1,288 @@
+//! Deposits: documents that a sender puts at the disposal of named recipients.
+//!
+//! Owns the tables `deposits` and `recipients`. Every load is filtered by its caller; what is not the
+//! caller's does not exist for them.
+
+use crate::access::Caller;
+use crate::fault::{Fault, Result};
+use crate::journal::Event;
+use crate::{Hub, documents, people};
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use http::StatusCode;
+use pli_api::{Deposit, DepositBox, DepositId, DepositState, DocumentState, NewDeposit, Page, Person, ProblemCode, Time};
+use pli_storage::{Args, Row, Tx, args};
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use uuid::Uuid;
+
+/// The most recipients of a deposit.
+const RECIPIENTS_MAX: usize = 100;
+
+const COLUMNS: &str = "p.id, p.sender, p.subject, p.reference, p.state, p.retention_days, p.created, p.sent,
+    p.available, p.expires, a.address AS sender_address, a.name AS sender_name";
+
+/// True in SQL when account `$2` may see deposit `p` at instant `$3`.
+pub(crate) const VISIBLE: &str = "(p.sender = $2 OR (p.state = 'available' AND p.expires > $3
+    AND EXISTS (SELECT 1 FROM recipients r WHERE r.deposit = p.id AND r.account = $2)))";
+
+/// POST /deposits: a draft.
+pub(crate) async fn create(
+    State(hub): State<Hub>,
+    caller: Caller,
+    Json(new): Json<NewDeposit>,
+) -> Result<(StatusCode, Json<Deposit>)> {
+    let (least, most, usual) = hub.options().retention_days;
+    let days = new.retention_days.unwrap_or(usual);
+    if !(least..=most).contains(&days) {
+        return Err(Fault::because(ProblemCode::Invalid, format!("Durée de conservation : de {least} à {most} jours.")));
+    }
+    let (subject, reference) = (new.subject.trim(), new.reference.as_deref().filter(|r| !r.is_empty()));
+    let odd = |text: &str, most: usize| text.chars().count() > most || text.chars().any(char::is_control);
+    if odd(subject, 300) || reference.is_some_and(|r| odd(r, 200)) {
+        return Err(Fault::because(ProblemCode::Invalid, "Objet (300 caractères) ou référence (200) non permis."));
+    }
+    let addresses = new.recipients.iter().map(|a| people::address(a)).collect::<Result<BTreeSet<_>>>()?;
+    if addresses.is_empty() || addresses.len() > RECIPIENTS_MAX {
+        return Err(Fault::because(ProblemCode::Invalid, format!("De 1 à {RECIPIENTS_MAX} destinataires.")));
+    }
+
+    let (id, now) = (DepositId::new(), hub.now());
+    let mut tx = hub.db().write().await?;
+    if let Some(reference) = reference {
+        let draft = tx
+            .optional(
+                "SELECT id FROM deposits WHERE sender = $1 AND reference = $2 AND state = 'draft'",
+                args![caller.account.0, reference],
+            )
+            .await?;
+        if let Some(row) = draft {
+            let deposit = load(&mut tx, &caller, DepositId(row.get("id")?), now).await?.ok_or(ProblemCode::NotFound)?;
+            return Ok((StatusCode::OK, Json(deposit)));
+        }
+    }
+    tx.execute(
+        "INSERT INTO deposits (id, sender, organisation, subject, reference, state, retention_days, version, created)
+         VALUES ($1, $2, $3, $4, $5, 'draft', $6, 0, $7)",
+        args![id.0, caller.account.0, caller.organisation.0, subject, reference, i64::from(days), now],
+    )
+    .await?;
+    for address in &addresses {
+        let added = tx
+            .execute(
+                "INSERT INTO recipients (deposit, account, added)
+                 SELECT $1, id, $3 FROM accounts WHERE address = $2 AND disabled IS NULL",
+                args![id.0, address.as_str(), now],
+            )
+            .await?;
+        if added == 0 {
+            return Err(Fault::because(ProblemCode::UnknownRecipient, format!("Pas de compte pour {address}.")));
+        }
+    }
+    Event::new("deposit.drafted").by(caller.account).deposit(id).write(&mut tx, now).await?;
+    let deposit = load(&mut tx, &caller, id, now).await?.ok_or(ProblemCode::NotFound)?;
+    tx.commit().await?;
+    Ok((StatusCode::CREATED, Json(deposit)))
+}
+
+/// The deposit with its documents, if the caller may see it.
+pub(crate) async fn load(tx: &mut Tx, caller: &Caller, id: DepositId, now: Time) -> Result<Option<Deposit>> {
+    let sql = const_format(&["SELECT ", COLUMNS, " FROM deposits p JOIN accounts a ON a.id = p.sender WHERE p.id = $1 AND ", VISIBLE]);
+    let Some(row) = tx.optional(sql, args![id.0, caller.account.0, now]).await? else { return Ok(None) };
+    let mut deposit = summary(tx, caller, &row).await?;
+    deposit.documents = Some(documents::of_deposit(tx, id).await?);
+    Ok(Some(deposit))
+}
+
+fn const_format(parts: &[&str]) -> pli_storage::Sql {
+    pli_storage::Sql::assembled(parts.concat())
+}
+
+async fn summary(tx: &mut Tx, caller: &Caller, row: &Row) -> Result<Deposit> {
+    let id = DepositId(row.get("id")?);
+    let sender: Uuid = row.get("sender")?;
+    let rows = tx
+        .rows(
+            "SELECT a.address, a.name FROM recipients r JOIN accounts a ON a.id = r.account
+             WHERE r.deposit = $1 ORDER BY a.address",
+            args![id.0],
+        )
+        .await?;
+    let person = |row: &Row| -> Result<Person> { Ok(Person { address: row.get("address")?, name: row.get("name")? }) };
+    Ok(Deposit {
+        id,
+        subject: row.get("subject")?,
+        reference: if sender == caller.account.0 { row.get("reference")? } else { None },
+        sender: Person { address: row.get("sender_address")?, name: row.get("sender_name")? },
+        recipients: rows.iter().map(person).collect::<Result<_>>()?,
+        state: state_of(row)?,
+        retention_days: u32::try_from(row.get::<i64>("retention_days")?).unwrap_or(0),
+        created: row.get("created")?,
+        sent: row.get("sent")?,
+        available: row.get("available")?,
+        expires: row.get("expires")?,
+        documents: None,
+    })
+}
+
+fn state_of(row: &Row) -> Result<DepositState> {
+    row.get::<String>("state")?.parse().map_err(|e: String| Fault::internal(e))
+}
+
+/// What a list of deposits may be narrowed by.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DepositFilter {
+    #[serde(rename = "box")]
+    which: DepositBox,
+    after: Option<DepositId>,
+    limit: Option<u32>,
+}
+
+/// GET /deposits, the newest first.
+pub(crate) async fn list(
+    State(hub): State<Hub>,
+    caller: Caller,
+    Query(filter): Query<DepositFilter>,
+) -> Result<Json<Page<Deposit>>> {
+    let condition = match filter.which {
+        DepositBox::Draft => "p.sender = $1 AND p.state = 'draft' AND $2 > 0",
+        DepositBox::Sent => "p.sender = $1 AND p.state <> 'draft' AND $2 > 0",
+        DepositBox::Received => {
+            "p.state = 'available' AND p.expires > $2
+             AND EXISTS (SELECT 1 FROM recipients r WHERE r.deposit = p.id AND r.account = $1)"
+        }
+    };
+    let limit = filter.limit.unwrap_or(50).clamp(1, 200);
+    let after = filter.after.map_or(Uuid::max(), |id| id.0);
+    let sql = const_format(&[
+        "SELECT ", COLUMNS, " FROM deposits p JOIN accounts a ON a.id = p.sender WHERE p.id < $3 AND ", condition,
+        " ORDER BY p.id DESC LIMIT $4",
+    ]);
+    let mut tx = hub.db().read().await?;
+    let values: Args = args![caller.account.0, hub.now(), after, i64::from(limit) + 1];
+    let rows = tx.rows(sql, values).await?;
+    let mut items = Vec::new();
+    for row in rows.iter().take(limit as usize) {
+        items.push(summary(&mut tx, &caller, row).await?);
+    }
+    let next = if rows.len() > limit as usize { items.last().map(|d: &Deposit| d.id.to_string()) } else { None };
+    Ok(Json(Page { items, next }))
+}
+
+/// GET /deposits/{id}.
+pub(crate) async fn show(
+    State(hub): State<Hub>,
+    caller: Caller,
+    Path(id): Path<DepositId>,
+) -> Result<Json<Deposit>> {
+    let mut tx = hub.db().read().await?;
+    Ok(Json(load(&mut tx, &caller, id, hub.now()).await?.ok_or(ProblemCode::NotFound)?))
+}
+
+/// Holds a draft of the caller's until the transaction ends, so that nothing is added to it while it is sent.
+///
+/// # Errors
+/// 404 when it is not the caller's, 409 when it is no draft.
+pub(crate) async fn lock_draft(tx: &mut Tx, caller: &Caller, id: DepositId) -> Result<()> {
+    let row = tx
+        .optional(
+            "UPDATE deposits SET version = version + 1 WHERE id = $1 AND sender = $2 RETURNING state",
+            args![id.0, caller.account.0],
+        )
+        .await?
+        .ok_or(ProblemCode::NotFound)?;
+    match state_of(&row)? {
+        DepositState::Draft => Ok(()),
+        _ => Err(ProblemCode::DepositSent.into()),
+    }
+}
+
+/// DELETE /deposits/{id}: a draft and what it holds.
+pub(crate) async fn discard(
+    State(hub): State<Hub>,
+    caller: Caller,
+    Path(id): Path<DepositId>,
+) -> Result<StatusCode> {
+    let now = hub.now();
+    let mut tx = hub.db().write().await?;
+    lock_draft(&mut tx, &caller, id).await?;
+    remove_draft(&mut tx, now, id).await?;
+    Event::new("deposit.discarded").by(caller.account).deposit(id).write(&mut tx, now).await?;
+    tx.commit().await?;
+    hub.inner.bell.notify_waiters();
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Removes a locked draft with its documents.
+pub(crate) async fn remove_draft(tx: &mut Tx, now: Time, id: DepositId) -> Result<()> {
+    for document in documents::ids_of_deposit(tx, id).await? {
+        documents::remove(tx, now, document).await?;
+    }
+    tx.execute("UPDATE uploads SET deposit = NULL WHERE deposit = $1", args![id.0]).await?;
+    tx.execute("DELETE FROM recipients WHERE deposit = $1", args![id.0]).await?;
+    tx.execute("DELETE FROM deposits WHERE id = $1", args![id.0]).await?;
+    Ok(())
+}
+
+/// POST /deposits/{id}/send.
+pub(crate) async fn send(
+    State(hub): State<Hub>,
+    caller: Caller,
+    Path(id): Path<DepositId>,
+) -> Result<(StatusCode, Json<Deposit>)> {
+    let now = hub.now();
+    let mut tx = hub.db().write().await?;
+    lock_draft(&mut tx, &caller, id).await?;
+    let documents = documents::of_deposit(&mut tx, id).await?;
+    if documents.is_empty() {
+        return Err(ProblemCode::DepositEmpty.into());
+    }
+    if documents.iter().any(|d| d.state == DocumentState::Receiving) {
+        return Err(ProblemCode::DepositIncomplete.into());
+    }
+    if documents.iter().any(|d| d.state == DocumentState::Damaged) {
+        return Err(ProblemCode::Damaged.into());
+    }
+    let sent = DepositState::Draft.send().map_err(|_| ProblemCode::DepositSent)?;
+    tx.execute(
+        "UPDATE deposits SET state = $2, sent = $3 WHERE id = $1 AND state = 'draft'",
+        args![id.0, sent.as_str(), now],
+    )
+    .await?;
+    let digests: Vec<_> =
+        documents.iter().map(|d| serde_json::json!({ "document": d.id, "size": d.size, "sha256": d.sha256 })).collect();
+    let detail = serde_json::json!({ "documents": digests });
+    Event::new("deposit.sent").by(caller.account).deposit(id).detail(detail).write(&mut tx, now).await?;
+    release(&mut tx, now, id).await?;
+    let deposit = load(&mut tx, &caller, id, now).await?.ok_or(ProblemCode::NotFound)?;
+    tx.commit().await?;
+    hub.inner.bell.notify_waiters();
+    Ok((StatusCode::ACCEPTED, Json(deposit)))
+}
+
+/// Puts a sent deposit at its recipients' disposal once all its documents are finished. To be called in
+/// every transaction that finishes a document or sends a deposit.
+pub(crate) async fn release(tx: &mut Tx, now: Time, id: DepositId) -> Result<()> {
+    let row = tx
+        .one(
+            "UPDATE deposits SET version = version + 1 WHERE id = $1 RETURNING state, retention_days",
+            args![id.0],
+        )
+        .await?;
+    let Ok(available) = state_of(&row)?.release() else { return Ok(()) };
+    let unfinished = tx
+        .one("SELECT COUNT(*) AS n FROM documents WHERE deposit = $1 AND state <> 'available'", args![id.0])
+        .await?;
+    if unfinished.get::<i64>("n")? > 0 {
+        return Ok(());
+    }
+    let expires = now.plus_seconds(row.get::<i64>("retention_days")?.saturating_mul(86_400));
+    tx.execute(
+        "UPDATE deposits SET state = $2, available = $3, expires = $4 WHERE id = $1 AND state = 'sent'",
+        args![id.0, available.as_str(), now, expires],
+    )
+    .await?;
+    Event::new("deposit.available").deposit(id).detail(serde_json::json!({ "expires": expires })).write(tx, now).await?;
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! The hub's jobs: which kinds there are, who runs them, and what a failure means.
+//!
+//! A job is done at least once, by any process; each is idempotent. A passing failure is tried again
+//! without end, another one a number of times, then it is dead and the operator sees it.
+
+use crate::fault::{Fault, Result};
+use crate::{Hub, documents, retention};
+use pli_api::Time;
+use pli_storage::{DbError, Job, NewJob, ObjectKey, Tx};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const DELETE: &str = "objects.delete";
+const KINDS: &[&str] = &[documents::FINISH, DELETE];
+
+/// How long a lease lasts unless it is extended, in microseconds.
+const LEASE: i64 = 60_000_000;
+/// Jobs run side by side in one process.
+const WORKERS: usize = 4;
+/// Attempts after which a job that fails for no passing reason is dead.
+const ATTEMPTS: i64 = 10;
+/// How long a worker that heard no bell waits before it looks.
+const LOOK: Duration = Duration::from_secs(2);
+/// How often what has expired is looked for.
+const SWEEP: Duration = Duration::from_secs(60);
+/// Objects deleted by one job.
+const BATCH: usize = 500;
+
+/// Deletes objects once this transaction is committed.
+pub(crate) async fn delete_objects(tx: &mut Tx, now: Time, objects: &[&str]) -> Result<(), DbError> {
+    for batch in objects.chunks(BATCH) {
+        let payload = serde_json::json!({ "objects": batch });
+        tx.enqueue(NewJob { kind: DELETE, payload, run_at: now, unique: None }).await?;
+    }
+    Ok(())
+}
+
+/// Ends a job that has nothing to do.
+pub(crate) async fn complete_alone(hub: &Hub, job: &Job) -> Result<()> {
+    let mut tx = hub.db().write().await?;
+    if tx.complete(job).await? {
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn run(hub: Hub, stop: CancellationToken) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..WORKERS {
+        tasks.spawn(worker(hub.clone(), stop.clone()));
+    }
+    tasks.spawn(sweeper(hub, stop));
+    while tasks.join_next().await.is_some() {}
+}
+
+async fn worker(hub: Hub, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        // Registered before the look, so that a bell between the look and the wait is heard.
+        let bell = hub.inner.bell.notified();
+        match run_one(&hub, &stop).await {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(fault) => tracing::warn!(error = %fault, "no job could be leased"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = bell => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+async fn sweeper(hub: Hub, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        if let Err(fault) = retention::sweep(&hub).await {
+            tracing::warn!(error = %fault, "what has expired could not be swept");
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(SWEEP) => {}
+        }
+    }
+}
+
+pub(crate) async fn run_due(hub: &Hub) -> Result<()> {
+    retention::sweep(hub).await?;
+    let never = CancellationToken::new();
+    while run_one(hub, &never).await? {}
+    Ok(())
+}
+
+async fn run_one(hub: &Hub, stop: &CancellationToken) -> Result<bool> {
+    let Some(job) = hub.db().lease(KINDS, hub.now(), LEASE).await? else { return Ok(false) };
+    // A task of its own: a panic in a job is that job's failure.
+    let mut work = tokio::spawn(perform(hub.clone(), job.clone()));
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut work => break outcome.map_err(Fault::from).and_then(|done| done),
+            () = tokio::time::sleep(Duration::from_secs(20)) => {
+                if !hub.db().extend(&job, hub.now(), LEASE).await.unwrap_or(true) {
+                    work.abort();
+                }
+            }
+            () = stop.cancelled() => {
+                work.abort();
+                let _ = (&mut work).await;
+                hub.db().give_back(&job, hub.now()).await?;
+                return Ok(false);
+            }
+        }
+    };
+    match outcome {
+        Ok(()) => metrics::counter!("pli_jobs_done_total", "kind" => kind(&job)).increment(1),
+        Err(fault) => {
+            metrics::counter!("pli_jobs_failed_total", "kind" => kind(&job)).increment(1);
+            let now = hub.now();
+            let again = fault.is_passing() || job.attempt < ATTEMPTS;
+            tracing::warn!(job = %job.id, kind = job.kind, attempt = job.attempt, again, error = %fault, "job failed");
+            hub.db().fail(&job, now, &fault.to_string(), again.then(|| job.retry_at(now))).await?;
+        }
+    }
+    Ok(true)
+}
+
+fn kind(job: &Job) -> &'static str {
+    KINDS.iter().find(|kind| **kind == job.kind).copied().unwrap_or("unknown")
+}
+
+async fn perform(hub: Hub, job: Job) -> Result<()> {
+    match job.kind.as_str() {
+        documents::FINISH => documents::finish(&hub, &job).await,
+        DELETE => delete(&hub, &job).await,
+        other => Err(Fault::internal(format!("unknown kind of job {other:?}"))),
+    }
+}
+
+async fn delete(hub: &Hub, job: &Job) -> Result<()> {
+    let objects: Vec<String> = serde_json::from_value(job.payload["objects"].clone()).map_err(Fault::internal)?;
+    for object in &objects {
+        hub.blobs().delete(&object.parse::<ObjectKey>().map_err(Fault::internal)?).await?;
+    }
+    complete_alone(hub, job).await
+}

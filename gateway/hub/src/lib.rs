@@ -1,0 +1,278 @@
+//! The exchange hub: people, deposits, uploads, downloads, journal, and the jobs behind them.
+//!
+//! Owns the exchange's tables, its routes and its jobs. Must never write plaintext of a document
+//! anywhere but to the recipient's connection, hold a transaction open while bytes move, or load a
+//! row without its caller.
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test stops at the first surprise"))]
+#![deny(missing_docs)]
+
+mod access;
+pub mod admin;
+mod blocks;
+mod content;
+mod deposits;
+mod documents;
+mod download;
+mod fault;
+mod jobs;
+mod journal;
+mod keys;
+mod people;
+pub mod range;
+mod receive;
+mod retention;
+#[cfg(test)]
+mod testing;
+pub mod tus;
+mod uploads;
+mod zip;
+
+pub use access::{Access, Caller, RouteFacts, routes};
+pub use fault::{Fault, Result, problem_response};
+pub use keys::KeySource;
+
+use blocks::BlockPool;
+use pli_api::{Time, UploadId};
+use pli_storage::{Blobs, Db, Migration};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+/// The migrations of the hub's tables; owner `hub`.
+pub const MIGRATIONS: &[Migration] =
+    &[Migration { version: 1, name: "exchange", sql: include_str!("../migrations/1_exchange.sql") }];
+
+/// The owner of [`MIGRATIONS`].
+pub const OWNER: &str = "hub";
+
+/// What an operator may choose.
+#[derive(Clone, Debug)]
+pub struct HubOptions {
+    /// The largest document, in bytes.
+    pub max_size: u64,
+    /// Content bytes of a full segment: 4 to 64 MiB.
+    pub segment_size: usize,
+    /// What all uploads together may hold in memory, in bytes.
+    pub transfer_memory: usize,
+    /// What one upload may hold in memory, in bytes.
+    pub upload_memory: usize,
+    /// The most unfinished uploads of one account.
+    pub pending_uploads: u32,
+    /// Seconds after which an upload that does not advance ends.
+    pub upload_expiry: i64,
+    /// The bounds of retention, in days, and what is taken when the sender says nothing.
+    pub retention_days: (u32, u32, u32),
+    /// Seconds that a session lives.
+    pub session_seconds: i64,
+}
+
+impl Default for HubOptions {
+    fn default() -> Self {
+        Self {
+            max_size: 1 << 40,
+            segment_size: 16 << 20,
+            transfer_memory: 512 << 20,
+            upload_memory: 48 << 20,
+            pending_uploads: 1000,
+            upload_expiry: 7 * 86_400,
+            retention_days: (1, 30, 30),
+            session_seconds: 12 * 3600,
+        }
+    }
+}
+
+/// Where the present instant comes from, so that tests can move it.
+#[derive(Clone, Default)]
+pub enum Clock {
+    /// The machine's clock.
+    #[default]
+    System,
+    /// A clock that stands until it is moved; microseconds since the epoch.
+    Set(Arc<AtomicI64>),
+}
+
+impl Clock {
+    /// The present instant.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        match self {
+            Self::System => Time::from(system_now()),
+            Self::Set(micros) => Time::from_micros(micros.load(Ordering::SeqCst)),
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+fn system_now() -> std::time::SystemTime {
+    std::time::SystemTime::now()
+}
+
+/// The handle to everything the exchange needs; a clone is cheap.
+#[derive(Clone)]
+pub struct Hub {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    db: Db,
+    blobs: Blobs,
+    keys: KeySource,
+    options: HubOptions,
+    clock: Clock,
+    blocks: BlockPool,
+    /// The writer that each upload has in this process, so that a newer one ends it at once.
+    writers: Mutex<HashMap<UploadId, (i64, CancellationToken)>>,
+    stop: CancellationToken,
+    running: tokio_util::task::TaskTracker,
+    /// Rung when a job was enqueued here, so that it does not wait for the next look.
+    bell: Notify,
+    /// Argon2 takes memory by design; this bounds how much at a time.
+    hashing: Semaphore,
+}
+
+impl Hub {
+    /// A hub on a migrated database.
+    #[must_use]
+    pub fn new(db: Db, blobs: Blobs, keys: KeySource, options: HubOptions, clock: Clock) -> Self {
+        let blocks = BlockPool::new(options.transfer_memory);
+        Self {
+            inner: Arc::new(Inner {
+                db,
+                blobs,
+                keys,
+                options,
+                clock,
+                blocks,
+                writers: Mutex::default(),
+                stop: CancellationToken::new(),
+                running: tokio_util::task::TaskTracker::new(),
+                bell: Notify::new(),
+                hashing: Semaphore::new(2),
+            }),
+        }
+    }
+
+    /// The present instant.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.inner.clock.now()
+    }
+
+    /// Limits and sizes.
+    #[must_use]
+    pub fn options(&self) -> &HubOptions {
+        &self.inner.options
+    }
+
+    /// The database.
+    #[must_use]
+    pub fn db(&self) -> &Db {
+        &self.inner.db
+    }
+
+    pub(crate) fn blobs(&self) -> &Blobs {
+        &self.inner.blobs
+    }
+
+    /// The hub's certificates.
+    #[must_use]
+    pub fn keys(&self) -> &KeySource {
+        &self.inner.keys
+    }
+
+    /// Every route of the exchange, each behind the access that [`routes`] says.
+    pub fn router(&self) -> axum::Router {
+        access::router(self.clone())
+    }
+
+    /// Asks running uploads to reach a durable offset and end; new ones are refused with 503.
+    pub fn stop_transfers(&self) {
+        self.inner.stop.cancel();
+    }
+
+    /// Ends when no upload is being received and no download is being sent.
+    pub async fn transfers_ended(&self) {
+        self.inner.running.close();
+        self.inner.running.wait().await;
+    }
+
+    /// How many transfers are under way in this process.
+    #[must_use]
+    pub fn running_transfers(&self) -> usize {
+        self.inner.running.len()
+    }
+
+    /// Whether database and store answer.
+    ///
+    /// # Errors
+    /// What does not answer.
+    pub async fn ready(&self) -> Result<()> {
+        self.inner.db.ping().await?;
+        self.inner.blobs.probe().await?;
+        Ok(())
+    }
+
+    /// Runs jobs until `stop`; any number of processes may.
+    pub async fn run_jobs(&self, stop: CancellationToken) {
+        jobs::run(self.clone(), stop).await;
+    }
+
+    /// Runs every job that is due, and those that they enqueue, and returns when none is left.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn run_due_jobs(&self) -> Result<()> {
+        jobs::run_due(self).await
+    }
+
+    /// Registers this process's writer of an upload and ends the one before it.
+    fn take_writer(&self, upload: UploadId, fence: i64) -> Writer {
+        let token = self.inner.stop.child_token();
+        if let Ok(mut writers) = self.inner.writers.lock()
+            && let Some((_, older)) = writers.insert(upload, (fence, token.clone()))
+        {
+            older.cancel();
+        }
+        Writer { hub: self.clone(), upload, fence, token }
+    }
+
+    /// Ends this process's writer of an upload, if it has one.
+    fn end_writer(&self, upload: UploadId) {
+        if let Ok(mut writers) = self.inner.writers.lock()
+            && let Some((_, writer)) = writers.remove(&upload)
+        {
+            writer.cancel();
+        }
+    }
+
+    fn stopping(&self) -> bool {
+        self.inner.stop.is_cancelled()
+    }
+}
+
+/// The right to write an upload, until a newer writer takes it.
+struct Writer {
+    hub: Hub,
+    upload: UploadId,
+    fence: i64,
+    token: CancellationToken,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Ok(mut writers) = self.hub.inner.writers.lock()
+            && writers.get(&self.upload).is_some_and(|(fence, _)| *fence == self.fence)
+        {
+            writers.remove(&self.upload);
+        }
+    }
+}
+
+/// 32 random bytes, from the operating system.
+fn random32() -> Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|e| Fault::internal(e.to_string()))?;
+    Ok(bytes)
+}

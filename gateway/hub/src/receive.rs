@@ -1,0 +1,551 @@
+//! The path of uploaded bytes: received into blocks, hashed and sealed, stored, then named in the database.
+//!
+//! Four stages run side by side — receive, seal, store, commit — each on its own segment, so that a
+//! transfer holds at most [`HubOptions::upload_memory`](crate::HubOptions). The durable offset moves
+//! with each commit, while the request still runs. Must never name a segment in the database before
+//! the store has it durably, nor delete an object whose commit may have happened.
+
+use crate::blocks::{Block, Share};
+use crate::content::{Content, Piece};
+use crate::fault::{Fault, Result};
+use crate::journal::Event;
+use crate::tus::Checksum;
+use crate::{Hub, Writer, jobs, uploads};
+use axum::body::Body;
+use bytes::{Buf as _, Bytes};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesOrdered;
+use http_body_util::BodyExt as _;
+use pli_api::{AccountId, DocumentId, OrganisationId, ProblemCode, UploadKind};
+use pli_seal::{ContentDigest, DocumentKey, Filling, SegmentRow};
+use pli_storage::{Class, DbError, ObjectKey, args};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// A last segment shorter than this is taken up again by the next request, so that many small requests
+/// do not leave many small segments; each rewrites at most this much.
+const TAIL: u64 = 1 << 20;
+
+/// When memory is short, a segment of at least this length is closed early.
+const EARLY: usize = pli_seal::BLOCK / 2;
+
+/// Segments of one transfer that are being stored at a time.
+const PUTS: usize = 2;
+
+/// What is known of an upload when a writer has taken it.
+pub(crate) struct Target {
+    pub(crate) writer: Writer,
+    pub(crate) kind: UploadKind,
+    pub(crate) owner: AccountId,
+    pub(crate) organisation: OrganisationId,
+    pub(crate) document: Option<DocumentId>,
+    pub(crate) key: DocumentKey,
+    pub(crate) size: Option<u64>,
+    pub(crate) received: u64,
+    pub(crate) reserved: u64,
+    pub(crate) segments: i64,
+    pub(crate) digest: Option<Vec<u8>>,
+    pub(crate) digest_before: Option<Vec<u8>>,
+    /// The last segment, with its place.
+    pub(crate) last: Option<Piece>,
+}
+
+/// How a request's body ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// At its end.
+    Body,
+    /// Before its end.
+    Cut,
+    /// Because the server stops.
+    Stopping,
+    /// Because a newer writer came, or the upload was terminated.
+    TakenOver,
+    /// Past what the upload or the limit allows.
+    TooLarge,
+}
+
+/// What came of it.
+pub(crate) struct Received {
+    pub(crate) offset: u64,
+    pub(crate) ended: Ended,
+}
+
+/// A segment full of content, on its way to be sealed.
+struct Filled {
+    filling: Filling<Block>,
+    /// The object of the shorter segment that this one takes the place of.
+    replaces: Option<ObjectKey>,
+}
+
+/// A sealed segment, on its way to the store.
+struct Sealed {
+    row: SegmentRow,
+    parts: Vec<Bytes>,
+    replaces: Option<ObjectKey>,
+    before: Vec<u8>,
+    after: Vec<u8>,
+}
+
+/// A segment that the store holds, on its way to the database.
+struct Stored {
+    row: SegmentRow,
+    object: ObjectKey,
+    replaces: Option<ObjectKey>,
+    before: Vec<u8>,
+    after: Vec<u8>,
+}
+
+/// Receives a body to its end, its cut, or the first failure.
+pub(crate) async fn receive(
+    hub: Hub,
+    mut target: Target,
+    body: Body,
+    limit: u64,
+    mut checksum: Option<Checksum>,
+) -> Result<Received> {
+    let (to_sealer, filled) = mpsc::channel(1);
+    let (to_store, sealed) = mpsc::channel(1);
+    let digest = match target.last.as_ref().filter(|last| last.row.length < TAIL) {
+        Some(_) => restore(target.digest_before.as_deref(), &target.key)?,
+        None => restore(target.digest.as_deref(), &target.key)?,
+    };
+    let tail = target.last.take().filter(|last| last.row.length < TAIL);
+    let share = hub.inner.blocks.share(hub.options().upload_memory.max(2 * hub.options().segment_size + (4 << 20)));
+    let staged = checksum.is_some();
+    let token = target.writer.token.clone();
+    let key = target.key.clone();
+
+    let sealer = tokio::spawn(seal(key.clone(), digest, filled, to_store));
+    let committer = tokio::spawn(store(hub.clone(), target, sealed, staged));
+    let mut reader =
+        Reader { hub: &hub, token, key, share, tail, to_sealer, limit, filling: Filling::new(), replaces: None };
+    let ended = reader.read(body, &mut checksum).await;
+    // What arrived before a cut is kept as a short segment; with a checksum it cannot be judged, and is not.
+    let keep = match ended {
+        Ok(Ended::Body) => true,
+        Ok(Ended::Cut | Ended::Stopping) => !staged,
+        _ => false,
+    };
+    let flushed = if keep { reader.hand_over().await } else { Ok(()) };
+    drop(reader);
+    let sealed = sealer.await?;
+    let mut committer = committer.await?;
+
+    let verdict = ended.and_then(|ended| {
+        // The last stage knows the first cause; the others only that their neighbour is gone.
+        committer.failure.take().map_or(Ok(()), Err)?;
+        sealed?;
+        flushed?;
+        Ok(ended)
+    });
+    let ended = match verdict {
+        Ok(ended) => ended,
+        Err(fault) => {
+            committer.discard_staged().await;
+            return Err(fault);
+        }
+    };
+    let right = checksum.is_none_or(Checksum::matches);
+    if staged && (ended != Ended::Body || !right) {
+        committer.discard_staged().await;
+        if ended == Ended::Body {
+            return Err(ProblemCode::ChecksumMismatch.into());
+        }
+    }
+    committer.finish().await?;
+    Ok(Received { offset: committer.target.received, ended })
+}
+
+fn restore(state: Option<&[u8]>, key: &DocumentKey) -> Result<ContentDigest> {
+    Ok(match state {
+        Some(state) => ContentDigest::restore(state, key)?,
+        None => ContentDigest::new(),
+    })
+}
+
+/// The first stage.
+struct Reader<'h> {
+    hub: &'h Hub,
+    token: CancellationToken,
+    key: DocumentKey,
+    share: Share,
+    tail: Option<Piece>,
+    to_sealer: mpsc::Sender<Filled>,
+    limit: u64,
+    filling: Filling<Block>,
+    replaces: Option<ObjectKey>,
+}
+
+impl Reader<'_> {
+    async fn read(&mut self, mut body: Body, checksum: &mut Option<Checksum>) -> Result<Ended> {
+        let mut left = self.limit;
+        loop {
+            // Stopped only between frames, where the segment at hand is whole in itself.
+            let frame = tokio::select! {
+                biased;
+                () = self.token.cancelled() => return Ok(self.cancelled()),
+                frame = body.frame() => frame,
+            };
+            let Some(frame) = frame else { return Ok(Ended::Body) };
+            let Ok(frame) = frame else { return Ok(Ended::Cut) };
+            let Ok(data) = frame.into_data() else { continue };
+            let Some(rest) = left.checked_sub(data.len() as u64) else { return Ok(Ended::TooLarge) };
+            left = rest;
+            if let Some(checksum) = checksum {
+                checksum.update(&data);
+            }
+            if !data.is_empty() {
+                self.take_up_tail().await?;
+                self.put(data).await?;
+            }
+        }
+    }
+
+    fn cancelled(&self) -> Ended {
+        if self.hub.stopping() { Ended::Stopping } else { Ended::TakenOver }
+    }
+
+    /// Puts the content of a short last segment in front of the new bytes.
+    async fn take_up_tail(&mut self) -> Result<()> {
+        let Some(tail) = self.tail.take() else { return Ok(()) };
+        let length = tail.row.length;
+        let object = tail.object.clone();
+        let content = Content::of_segment(self.key.clone(), tail);
+        let mut reader = content.reader(self.hub.clone(), 0..length);
+        while let Some(bytes) = reader.next().await? {
+            self.put(bytes).await?;
+        }
+        self.replaces = Some(object);
+        Ok(())
+    }
+
+    async fn put(&mut self, mut data: Bytes) -> Result<()> {
+        let full = self.hub.options().segment_size;
+        while !data.is_empty() {
+            if self.filling.room() == 0 {
+                match self.share.block_now().await {
+                    Some(block) => self.filling.add_block(block)?,
+                    None if self.filling.len() >= EARLY => {
+                        self.hand_over().await?;
+                        continue;
+                    }
+                    None => {
+                        let block = tokio::select! {
+                            biased;
+                            () = self.token.cancelled() => return Err(ProblemCode::Stopping.into()),
+                            block = self.share.block() => block,
+                        };
+                        self.filling.add_block(block.ok_or_else(|| Fault::internal("block pool closed"))?)?;
+                    }
+                }
+            }
+            let take = data.len().min(full.saturating_sub(self.filling.len()));
+            let taken = self.filling.put(data.get(..take).unwrap_or_default());
+            data.advance(taken);
+            if self.filling.len() >= full {
+                self.hand_over().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the segment at hand.
+    async fn hand_over(&mut self) -> Result<()> {
+        if self.filling.is_empty() {
+            return Ok(());
+        }
+        let filling = std::mem::replace(&mut self.filling, Filling::new());
+        let filled = Filled { filling, replaces: self.replaces.take() };
+        self.to_sealer.send(filled).await.map_err(|_| Fault::internal("sealing ended early"))
+    }
+}
+
+/// The second stage: in order, because the digest runs through.
+async fn seal(
+    key: DocumentKey,
+    mut digest: ContentDigest,
+    mut filled: mpsc::Receiver<Filled>,
+    to_store: mpsc::Sender<Sealed>,
+) -> Result<()> {
+    while let Some(Filled { filling, replaces }) = filled.recv().await {
+        let key = key.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            let before = digest.save(&key)?;
+            let sealed = filling.seal(&key, &mut digest)?;
+            let after = digest.save(&key)?;
+            let row = sealed.row();
+            Ok::<_, pli_seal::SealError>((digest, Sealed { row, parts: sealed.into_bytes(), replaces, before, after }))
+        });
+        let (next, sealed) = work.await??;
+        digest = next;
+        if to_store.send(sealed).await.is_err() {
+            return Err(Fault::internal("storing ended early"));
+        }
+    }
+    Ok(())
+}
+
+/// The third and fourth stages: some segments are being stored while the first of them is committed.
+async fn store(hub: Hub, target: Target, mut sealed: mpsc::Receiver<Sealed>, staged: bool) -> Committer {
+    let mut committer = Committer { hub, target, staged: Vec::new(), failure: None };
+    let mut puts = FuturesOrdered::new();
+    let mut open = true;
+    while open || !puts.is_empty() {
+        tokio::select! {
+            Some(done) = puts.next(), if !puts.is_empty() => {
+                let done: Result<Result<Stored>, tokio::task::JoinError> = done;
+                let outcome = match done {
+                    Ok(Ok(stored)) => committer.take(stored, staged).await,
+                    Ok(Err(fault)) => Err(fault),
+                    Err(join) => Err(join.into()),
+                };
+                if let Err(fault) = outcome {
+                    committer.failure = Some(fault);
+                    break;
+                }
+            }
+            next = sealed.recv(), if open && puts.len() < PUTS => match next {
+                Some(next) => puts.push_back(tokio::spawn(put(committer.hub.clone(), next))),
+                None => open = false,
+            },
+        }
+    }
+    // After a failure: what was still being stored is named nowhere, and nobody will name it.
+    while let Some(done) = puts.next().await {
+        if let Ok(Ok(stored)) = done {
+            committer.staged.push(stored);
+        }
+    }
+    committer
+}
+
+async fn put(hub: Hub, sealed: Sealed) -> Result<Stored> {
+    let object = ObjectKey::random(Class::Segment)?;
+    hub.blobs().put(&object, sealed.parts).await?;
+    metrics::counter!("pli_segments_sealed_total").increment(1);
+    metrics::counter!("pli_content_bytes_sealed_total").increment(sealed.row.length);
+    let Sealed { row, replaces, before, after, .. } = sealed;
+    Ok(Stored { row, object, replaces, before, after })
+}
+
+struct Committer {
+    hub: Hub,
+    target: Target,
+    /// Stored and not named in the database: they wait for the checksum, or nobody will name them.
+    staged: Vec<Stored>,
+    failure: Option<Fault>,
+}
+
+impl Committer {
+    async fn take(&mut self, stored: Stored, staged: bool) -> Result<()> {
+        if staged {
+            self.staged.push(stored);
+            return Ok(());
+        }
+        self.commit(vec![stored]).await
+    }
+
+    /// Commits what was staged, and the end of the upload when nothing was left to commit.
+    async fn finish(&mut self) -> Result<()> {
+        let staged = std::mem::take(&mut self.staged);
+        let ended_by_length = self.target.size == Some(self.target.received) && self.target.segments >= 0;
+        if staged.is_empty() && !ended_by_length {
+            return Ok(());
+        }
+        self.commit(staged).await
+    }
+
+    async fn discard_staged(&mut self) {
+        for stored in std::mem::take(&mut self.staged) {
+            discard(&self.hub, &stored.object).await;
+        }
+    }
+
+    /// Names segments in the database. Tried again while the database is away for a moment.
+    async fn commit(&mut self, batch: Vec<Stored>) -> Result<()> {
+        let mut pause = Duration::from_millis(100);
+        let mut tries = 0_u32;
+        loop {
+            match self.try_commit(&batch).await {
+                Ok(Committed::Done) => return Ok(()),
+                Ok(Committed::LostFence) => {
+                    for stored in &batch {
+                        discard(&self.hub, &stored.object).await;
+                    }
+                    return Err(ProblemCode::TakenOver.into());
+                }
+                // Whether it happened is not known: the objects stay, and the sweep of old orphans judges later.
+                Err(fault) if !fault.is_passing() || tries >= 6 => return Err(fault),
+                Err(fault) => {
+                    tracing::warn!(error = %fault, upload = %self.target.writer.upload, "commit of a segment is tried again");
+                    tries = tries.saturating_add(1);
+                    tokio::time::sleep(pause).await;
+                    pause = pause.saturating_mul(2);
+                }
+            }
+        }
+    }
+
+    async fn try_commit(&mut self, batch: &[Stored]) -> Result<Committed> {
+        let t = &self.target;
+        let now = self.hub.now();
+        let mut received = t.received;
+        let mut count = t.segments;
+        let mut tx = self.hub.db().write().await?;
+
+        for stored in batch {
+            let replaced = stored.replaces.as_ref();
+            let (idx, start) = match replaced {
+                // The tail is the last committed segment; its content comes first in the new one.
+                Some(_) => (count.saturating_sub(1), received.saturating_sub(tail_length(&mut tx, t, count).await?)),
+                None => (count, received),
+            };
+            if let Some(old) = replaced {
+                tx.execute(
+                    "DELETE FROM segments WHERE upload = $1 AND idx = $2 AND object = $3",
+                    args![t.writer.upload.0, idx, old.as_str()],
+                )
+                .await?;
+            }
+            count = idx.saturating_add(1);
+            received = start.saturating_add(stored.row.length);
+            insert_segment(&mut tx, t, idx, start, stored).await?;
+        }
+
+        let complete = t.size == Some(received);
+        let last = batch.last();
+        let reserved = uploads::reserve(&mut tx, t.organisation, t.reserved, received).await?;
+        let moved = tx
+            .execute(
+                "UPDATE uploads SET received = $3, segments = $4, reserved = $5, expires = $6, state = $7,
+                        digest = COALESCE($8, digest), digest_before = COALESCE($9, digest_before)
+                 WHERE id = $1 AND fence = $2 AND state = 'pending' AND received = $10",
+                args![
+                    t.writer.upload.0,
+                    t.writer.fence,
+                    signed(received),
+                    count,
+                    signed(reserved),
+                    now.plus_seconds(self.hub.options().upload_expiry),
+                    if complete { "complete" } else { "pending" },
+                    last.map(|s| s.after.clone()),
+                    last.map(|s| s.before.clone()),
+                    signed(t.received)
+                ],
+            )
+            .await?;
+        if moved == 0 {
+            tx.rollback().await?;
+            return self.after_the_fact(received).await;
+        }
+        let replaced: Vec<&str> = batch.iter().filter_map(|s| s.replaces.as_ref()).map(ObjectKey::as_str).collect();
+        if !replaced.is_empty() {
+            jobs::delete_objects(&mut tx, now, &replaced).await?;
+        }
+        if complete {
+            uploads::completed(&mut tx, now, t.writer.upload, t.kind, t.owner, t.document, received).await?;
+        }
+        tx.commit().await?;
+        if complete || !replaced.is_empty() {
+            self.hub.inner.bell.notify_waiters();
+        }
+        self.moved(received, count, reserved);
+        Ok(Committed::Done)
+    }
+
+    /// No row moved: either another writer has the upload, or an earlier try of this very commit
+    /// succeeded and only its answer was lost.
+    async fn after_the_fact(&mut self, received: u64) -> Result<Committed> {
+        let t = &self.target;
+        let mut tx = self.hub.db().read().await?;
+        let row = tx
+            .optional("SELECT fence, received, segments, reserved FROM uploads WHERE id = $1", args![t.writer.upload.0])
+            .await?;
+        let Some(row) = row else { return Ok(Committed::LostFence) };
+        let same = row.get::<i64>("fence")? == t.writer.fence && row.get::<i64>("received")? == signed(received);
+        if !same || received == t.received {
+            return Ok(Committed::LostFence);
+        }
+        let (count, reserved) = (row.get::<i64>("segments")?, row.get::<i64>("reserved")?);
+        self.moved(received, count, u64::try_from(reserved).unwrap_or(0));
+        Ok(Committed::Done)
+    }
+
+    fn moved(&mut self, received: u64, segments: i64, reserved: u64) {
+        self.target.received = received;
+        self.target.segments = segments;
+        self.target.reserved = reserved;
+        if self.target.size == Some(received) {
+            // Marks the end as committed: `finish` has nothing more to say.
+            self.target.size = None;
+        }
+    }
+}
+
+enum Committed {
+    Done,
+    LostFence,
+}
+
+/// A length as the databases keep it. Lengths are bounded far below by `max_size`.
+pub(crate) fn signed(length: u64) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX)
+}
+
+async fn tail_length(tx: &mut pli_storage::Tx, t: &Target, count: i64) -> Result<u64, DbError> {
+    let row = tx
+        .optional(
+            "SELECT length FROM segments WHERE upload = $1 AND idx = $2",
+            args![t.writer.upload.0, count.saturating_sub(1)],
+        )
+        .await?;
+    Ok(row.map(|r| r.get::<i64>("length")).transpose()?.and_then(|n| u64::try_from(n).ok()).unwrap_or(0))
+}
+
+async fn insert_segment(tx: &mut pli_storage::Tx, t: &Target, idx: i64, start: u64, stored: &Stored) -> Result<()> {
+    let row = &stored.row;
+    tx.execute(
+        "INSERT INTO segments (upload, idx, start, length, object, object_length, salt, tag)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        args![
+            t.writer.upload.0,
+            idx,
+            signed(start),
+            signed(row.length),
+            stored.object.as_str(),
+            signed(row.object_length),
+            row.salt.to_vec(),
+            row.tag.to_vec()
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Deletes an object that no row names and none will; failing that, the sweep of old orphans finds it.
+async fn discard(hub: &Hub, object: &ObjectKey) {
+    if let Err(error) = hub.blobs().delete(object).await {
+        tracing::info!(error = %error, "an unnamed object stays for the sweep");
+    }
+}
+
+/// The journal's word on bytes that did not open as they were sealed.
+pub(crate) async fn journal_damage(hub: &Hub, document: Option<DocumentId>, piece: &Piece, why: &str) {
+    let now = hub.now();
+    let written = async {
+        let mut tx = hub.db().write().await?;
+        let mut event = Event::new("segment.damaged")
+            .detail(serde_json::json!({ "upload": piece.upload, "segment": piece.idx, "why": why }));
+        if let Some(document) = document {
+            event = event.document(document);
+        }
+        event.write(&mut tx, now).await?;
+        tx.commit().await
+    };
+    if let Err(error) = written.await {
+        tracing::error!(error = %error, upload = %piece.upload, segment = piece.idx, "damage could not be journalled");
+    }
+    metrics::counter!("pli_segments_damaged_total").increment(1);
+}
