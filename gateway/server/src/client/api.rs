@@ -12,9 +12,14 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LOCATION, RANGE, RETRY_AFTER};
+use pli_api::{
+    Deposit, DepositBox, DepositId, Document, DocumentId, Me, NewDeposit, Page, PendingUpload, Problem,
+    ProblemCode, UploadId,
+};
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LOCATION, RANGE, RETRY_AFTER,
+};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
-use pli_api::{Deposit, DepositBox, DepositId, DocumentId, Me, NewDeposit, Page, PendingUpload, Problem, ProblemCode, UploadId};
 use serde::de::DeserializeOwned;
 
 use super::settings::Settings;
@@ -37,9 +42,9 @@ pub(super) enum CallError {
     #[error("{}", texts::STALLED)]
     Stalled,
     #[error("{}", texts::unavailable(.problem))]
-    Unavailable { problem: Problem, retry_after: Option<Duration> },
+    Unavailable { problem: Box<Problem>, retry_after: Option<Duration> },
     #[error("{}", texts::refused(.0))]
-    Refused(Problem),
+    Refused(Box<Problem>),
     #[error("{}", texts::unexpected(.0))]
     Unexpected(&'static str),
 }
@@ -114,10 +119,16 @@ fn certificate_problem(error: &(dyn std::error::Error + 'static)) -> Option<Stri
 /// What a new upload is to the server.
 #[derive(Debug, Clone)]
 pub(super) enum NewUpload {
-    Whole { length: u64 },
-    Partial { length: u64 },
+    Whole {
+        length: u64,
+    },
+    Partial {
+        length: u64,
+    },
     /// The parts in order.
-    Final { parts: Vec<UploadId> },
+    Final {
+        parts: Vec<UploadId>,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -138,8 +149,9 @@ impl Api {
     /// # Errors
     /// A sentence when the TLS set-up is impossible.
     pub(super) fn new(settings: &Settings, streams: usize) -> Result<Self, String> {
-        let mut authorization = HeaderValue::from_bytes(&[b"Bearer ".as_slice(), settings.token.as_bytes()].concat())
-            .map_err(|_| texts::BAD_TOKEN.to_owned())?;
+        let mut authorization =
+            HeaderValue::from_bytes(&[b"Bearer ".as_slice(), settings.token.as_bytes()].concat())
+                .map_err(|_| texts::BAD_TOKEN.to_owned())?;
         authorization.set_sensitive(true);
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, authorization);
@@ -178,6 +190,11 @@ impl Api {
         self.streams.get(index % self.streams.len()).unwrap_or(&self.control)
     }
 
+    /// The connection of short calls.
+    pub(super) fn control(&self) -> &Client {
+        &self.control
+    }
+
     fn url(&self, path: &str) -> Result<Url, CallError> {
         self.base.join("api/v1/").and_then(|u| u.join(path)).map_err(|_| CallError::Unexpected("adresse"))
     }
@@ -201,12 +218,23 @@ impl Api {
         json(self.request(Method::GET, &format!("deposits/{id}"))?).await
     }
 
-    pub(super) async fn deposits(&self, of: DepositBox, after: Option<&str>, limit: usize) -> Result<Page<Deposit>, CallError> {
-        let mut request = self.request(Method::GET, "deposits")?.query(&[("box", of)]).query(&[("limit", limit)]);
+    pub(super) async fn deposits(
+        &self,
+        of: DepositBox,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<Deposit>, CallError> {
+        let of = match of {
+            DepositBox::Received => "received",
+            DepositBox::Sent => "sent",
+            DepositBox::Draft => "draft",
+        };
+        let mut url = self.url("deposits")?;
+        url.query_pairs_mut().append_pair("box", of).append_pair("limit", &limit.to_string());
         if let Some(after) = after {
-            request = request.query(&[("after", after)]);
+            url.query_pairs_mut().append_pair("after", after);
         }
-        json(request).await
+        json(self.control.get(url)).await
     }
 
     pub(super) async fn send_deposit(&self, id: DepositId) -> Result<Deposit, CallError> {
@@ -217,10 +245,27 @@ impl Api {
         checked(self.request(Method::DELETE, &format!("deposits/{id}"))?.send().await?).await.map(drop)
     }
 
+    pub(super) async fn document(&self, id: DocumentId) -> Result<Document, CallError> {
+        json(self.request(Method::GET, &format!("documents/{id}"))?).await
+    }
+
     /// The caller's unfinished uploads for a deposit.
     pub(super) async fn uploads(&self, deposit: DepositId) -> Result<Vec<PendingUpload>, CallError> {
-        let page: Page<PendingUpload> = json(self.request(Method::GET, "uploads")?.query(&[("deposit", deposit)])).await?;
-        Ok(page.items)
+        let mut uploads = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let mut url = self.url("uploads")?;
+            url.query_pairs_mut().append_pair("deposit", &deposit.to_string());
+            if let Some(after) = &after {
+                url.query_pairs_mut().append_pair("after", after);
+            }
+            let page: Page<PendingUpload> = json(self.control.get(url)).await?;
+            uploads.extend(page.items);
+            if page.next.is_none() || page.next == after {
+                return Ok(uploads);
+            }
+            after = page.next;
+        }
     }
 
     /// Opens an upload; `content` goes with the request (tus creation-with-upload).
@@ -235,9 +280,12 @@ impl Api {
         let mut request = tus(client.request(Method::POST, url.clone()));
         request = match new {
             NewUpload::Whole { length } => request.header("Upload-Length", *length),
-            NewUpload::Partial { length } => request.header("Upload-Length", *length).header("Upload-Concat", "partial"),
+            NewUpload::Partial { length } => {
+                request.header("Upload-Length", *length).header("Upload-Concat", "partial")
+            }
             NewUpload::Final { parts } => {
-                let paths = parts.iter().map(|p| self.url(&format!("uploads/{p}")).map(|u| u.path().to_owned()));
+                let paths =
+                    parts.iter().map(|p| self.url(&format!("uploads/{p}")).map(|u| u.path().to_owned()));
                 let paths: Vec<String> = paths.collect::<Result<_, _>>()?;
                 request.header("Upload-Concat", format!("final;{}", paths.join(" ")))
             }
@@ -248,9 +296,11 @@ impl Api {
         if let Some(content) = content {
             request = request.header(CONTENT_TYPE, OFFSET_STREAM).body(content);
         }
-        let response = tokio::time::timeout(2 * QUIET, request.send()).await.map_err(|_| CallError::Stalled)??;
+        let response =
+            tokio::time::timeout(2 * QUIET, request.send()).await.map_err(|_| CallError::Stalled)??;
         let response = checked(response).await?;
-        let location = text_header(&response, LOCATION.as_str()).ok_or(CallError::Unexpected("Location manque"))?;
+        let location =
+            text_header(&response, LOCATION.as_str()).ok_or(CallError::Unexpected("Location manque"))?;
         let location = url.join(location).map_err(|_| CallError::Unexpected("Location"))?;
         let id = location
             .path_segments()
@@ -272,7 +322,13 @@ impl Api {
     }
 
     /// Sends content from `offset`; gives the offset reached. The caller watches for a stall.
-    pub(super) async fn patch(&self, client: &Client, id: UploadId, offset: u64, body: reqwest::Body) -> Result<u64, CallError> {
+    pub(super) async fn patch(
+        &self,
+        client: &Client,
+        id: UploadId,
+        offset: u64,
+        body: reqwest::Body,
+    ) -> Result<u64, CallError> {
         let url = self.url(&format!("uploads/{id}"))?;
         let request = tus(client.request(Method::PATCH, url))
             .header(CONTENT_TYPE, OFFSET_STREAM)
@@ -307,14 +363,16 @@ impl Api {
         if let Some((start, tag)) = resume {
             request = request.header(RANGE, format!("bytes={start}-")).header(IF_RANGE, tag);
         }
-        let response = tokio::time::timeout(QUIET, request.send()).await.map_err(|_| CallError::Stalled)??;
+        let response =
+            tokio::time::timeout(QUIET, request.send()).await.map_err(|_| CallError::Stalled)??;
         checked(response).await
     }
 }
 
 /// `Upload-Metadata`: keys with their values in base64 (tus 1.0.0, creation).
 pub(super) fn metadata<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
-    let pairs: Vec<String> = pairs.into_iter().map(|(key, value)| format!("{key} {}", BASE64.encode(value))).collect();
+    let pairs: Vec<String> =
+        pairs.into_iter().map(|(key, value)| format!("{key} {}", BASE64.encode(value))).collect();
     pairs.join(",")
 }
 
@@ -345,13 +403,15 @@ async fn checked(response: Response) -> Result<Response, CallError> {
         return Ok(response);
     }
     let retry_after = text_header(&response, RETRY_AFTER.as_str()).and_then(parse_retry_after);
-    let mut problem = explanation(response).await;
+    let mut problem = Box::new(explanation(response).await);
     problem.status = status.as_u16();
     Err(match problem.status {
         // Bytes that do not open will not open later.
         _ if problem.code == ProblemCode::Damaged.code() => CallError::Refused(problem),
         // 501 and 505 say that the server will never understand the request.
-        408 | 423 | 425 | 429 | 500 | 502..=504 | 506..=599 => CallError::Unavailable { problem, retry_after },
+        408 | 423 | 425 | 429 | 500 | 502..=504 | 506..=599 => {
+            CallError::Unavailable { problem, retry_after }
+        }
         _ => CallError::Refused(problem),
     })
 }
@@ -399,7 +459,7 @@ mod tests {
     fn retry_after_in_both_forms() {
         assert_eq!(parse_retry_after("120"), Some(Duration::from_secs(120)));
         assert_eq!(parse_retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
-        let soon = parse_retry_after("Sat, 01 Jan 2939 00:00:00 GMT").unwrap();
+        let soon = parse_retry_after("Tue, 01 Jan 2999 00:00:00 GMT").unwrap();
         assert!(soon > Duration::from_secs(86_400));
         assert_eq!(parse_retry_after("bientôt"), None);
     }

@@ -2,7 +2,6 @@
 //! Owns the walk, document names, the reference of a draft and the reading of a file whose content
 //! must not change meanwhile. Never follows a symbolic link found in a folder.
 
-use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -137,15 +136,20 @@ impl Walk {
     fn file(&mut self, path: &Path, name: &Path) {
         match std::fs::metadata(path) {
             // Opening a pipe would wait for its writer.
-            Ok(metadata) if !metadata.is_file() => return self.found.skipped.push(texts::special_ignored(path)),
+            Ok(metadata) if !metadata.is_file() => {
+                return self.found.skipped.push(texts::special_ignored(path));
+            }
             Ok(_) => {}
             Err(e) => return self.problems.push(texts::unreadable(path, &e)),
         }
         let Some(name) = name.to_str() else { return self.problems.push(texts::not_utf8(path)) };
         let Some(name) = document_name(name) else { return self.problems.push(texts::control_in_name(path)) };
-        let measured = File::open(path).and_then(|file| file.metadata()).and_then(|m| Ok((m.len(), Modified::of(&m)?)));
+        let measured =
+            File::open(path).and_then(|file| file.metadata()).and_then(|m| Ok((m.len(), Modified::of(&m)?)));
         match measured {
-            Ok((size, modified)) => self.found.sources.push(Source { path: path.to_owned(), name, size, modified }),
+            Ok((size, modified)) => {
+                self.found.sources.push(Source { path: path.to_owned(), name, size, modified })
+            }
             Err(e) => self.problems.push(texts::unreadable(path, &e)),
         }
     }
@@ -156,7 +160,8 @@ impl Walk {
 fn document_name(path: &str) -> Option<String> {
     let name = path.replace('\\', "/");
     let parts: Vec<&str> = name.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-    let bad = name.chars().any(super::format::is_deceptive)
+    let hidden = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let bad = name.chars().any(hidden)
         || name.chars().count() > 1024
         || parts.is_empty()
         || parts.iter().any(|part| *part == ".." || part.trim().is_empty());
@@ -166,7 +171,12 @@ fn document_name(path: &str) -> Option<String> {
 /// The reference by which the same command finds its draft again: recipients, subject, retention,
 /// and names, sizes and modification times of what is sent. Each text is preceded by its length, so
 /// that no two lists give the same bytes.
-pub(super) fn reference(recipients: &[String], subject: &str, days: Option<u32>, sources: &[Source]) -> String {
+pub(super) fn reference(
+    recipients: &[String],
+    subject: &str,
+    days: Option<u32>,
+    sources: &[Source],
+) -> String {
     let mut hash = Sha256::new();
     let mut text = |text: &str| {
         hash.update((text.len() as u64).to_be_bytes());
@@ -233,7 +243,7 @@ impl From<io::Error> for ReadError {
 impl ReadError {
     pub(super) fn into_failure(self, source: &Source) -> Failure {
         match self {
-            Self::Changed => Failure::LocalFile(texts::changed(&source.path)),
+            Self::Changed => Failure::Changed(texts::changed(&source.path)),
             Self::Io(e) => Failure::LocalFile(texts::read_failed(&source.path, &e)),
             Self::Stopped => Failure::Interrupted,
         }
@@ -290,11 +300,6 @@ pub(super) fn larger_than(sources: &[Source], max: u64) -> Vec<(String, u64)> {
     sources.iter().filter(|s| s.size > max).map(|s| (s.name.clone(), s.size)).collect()
 }
 
-/// Sources by name.
-pub(super) fn by_name(sources: &[Source]) -> BTreeMap<&str, usize> {
-    sources.iter().enumerate().map(|(i, s)| (s.name.as_str(), i)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -315,7 +320,8 @@ mod tests {
         let single = root.path().join("seul.txt");
         std::fs::write(&single, "").unwrap();
         let found = find(&[single, folder.clone()]).unwrap();
-        let expected = ["procédure/.caché", "procédure/D1/a.pdf", "procédure/D2/b.pdf", "procédure/z.pdf", "seul.txt"];
+        let expected =
+            ["procédure/.caché", "procédure/D1/a.pdf", "procédure/D2/b.pdf", "procédure/z.pdf", "seul.txt"];
         assert_eq!(names(&found), expected);
         assert_eq!(found.sources[1].size, 8);
         assert!(found.skipped.is_empty());
@@ -408,15 +414,25 @@ mod tests {
         let find_it = || find(std::slice::from_ref(&path)).unwrap().sources.remove(0);
         let found = find_it();
         let mut total = 0;
-        found.read(10, found.size - 10, |at, piece| { assert_eq!(at, 10 + total); total += piece.len() as u64; true }).unwrap();
+        found
+            .read(10, found.size - 10, |at, piece| {
+                assert_eq!(at, 10 + total);
+                total += piece.len() as u64;
+                true
+            })
+            .unwrap();
         assert_eq!(total, found.size - 10);
 
-        let grow = |_, _| { use std::io::Write as _; File::options().append(true).open(&path).unwrap().write_all(b"x").is_ok() };
+        let grow = |_, _| {
+            use std::io::Write as _;
+            File::options().append(true).open(&path).unwrap().write_all(b"x").is_ok()
+        };
         assert!(matches!(found.read(0, found.size, grow), Err(ReadError::Changed)));
         assert!(matches!(found.read(0, found.size, |_, _| true), Err(ReadError::Changed)), "before");
 
         let found = find_it();
-        let shrink = |_, _| File::options().write(true).open(&path).unwrap().set_len(FRAME as u64 + 1).is_ok();
+        let shrink =
+            |_, _| File::options().write(true).open(&path).unwrap().set_len(FRAME as u64 + 1).is_ok();
         assert!(matches!(found.read(0, found.size, shrink), Err(ReadError::Changed)));
 
         let found = find_it();

@@ -168,10 +168,19 @@ mod tests {
         assert_eq!(duration(Duration::from_secs(65)), "1\u{a0}min 05\u{a0}s");
         assert_eq!(duration(Duration::from_secs(3_725)), "1\u{a0}h 02");
         assert_eq!(duration(Duration::from_secs(90_000)), "1\u{a0}j 1\u{a0}h");
-        for (text, seconds) in [("90", 90), ("90s", 90), ("15min", 900), ("15 min", 900), ("15m", 900), ("2h", 7_200), ("1j", 86_400)] {
+        for (text, seconds) in [
+            ("90", 90),
+            ("90s", 90),
+            ("15min", 900),
+            ("15 min", 900),
+            ("15m", 900),
+            ("2h", 7_200),
+            ("1j", 86_400),
+        ] {
             assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for text in ["", "min", "-3s", "1.5h", "3 semaines", "99999999999999999999", "18446744073709551615h"] {
+        for text in ["", "min", "-3s", "1.5h", "3 semaines", "99999999999999999999", "18446744073709551615h"]
+        {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }

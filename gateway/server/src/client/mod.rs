@@ -55,6 +55,8 @@ enum Failure {
     Unreachable(String),
     Digest(String),
     LocalFile(String),
+    /// A file changed while it was sent: what the draft holds will never be asked for again.
+    Changed(String),
     Limit(String),
     Interrupted,
 }
@@ -67,7 +69,7 @@ impl Failure {
             Self::Refused(_) => 3,
             Self::Unreachable(_) => 4,
             Self::Digest(_) => 5,
-            Self::LocalFile(_) => 6,
+            Self::LocalFile(_) | Self::Changed(_) => 6,
             Self::Limit(_) => 7,
             Self::Interrupted => 130,
         }
@@ -81,6 +83,7 @@ impl Failure {
             | Self::Unreachable(text)
             | Self::Digest(text)
             | Self::LocalFile(text)
+            | Self::Changed(text)
             | Self::Limit(text) => text,
             Self::Interrupted => texts::INTERRUPTED,
         }
@@ -122,9 +125,10 @@ struct Run {
 
 impl Run {
     /// Calls until it succeeds, is refused, or nothing has moved for the time to give up.
-    async fn insist<T, C>(&self, call: C) -> Result<T, Failure>
+    async fn insist<T, C, F>(&self, call: C) -> Result<T, Failure>
     where
-        C: AsyncFn() -> Result<T, CallError>,
+        C: Fn() -> F,
+        F: Future<Output = Result<T, CallError>>,
     {
         let mut patience = Patience::new(self.give_up);
         loop {

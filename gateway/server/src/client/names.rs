@@ -58,14 +58,16 @@ fn numbered(file: &str, number: u64) -> String {
 }
 
 fn components(name: &str) -> Vec<String> {
-    let parts: Vec<String> = name.split(['/', '\\']).filter(|p| !p.is_empty() && *p != ".").map(component).collect();
+    let parts: Vec<String> =
+        name.split(['/', '\\']).filter(|p| !p.is_empty() && *p != ".").map(component).collect();
     if parts.is_empty() { vec!["document".into()] } else { parts }
 }
 
 /// One component that means the same on every system: nothing that Windows refuses or reads
 /// otherwise, nothing that hides a file or shows it under another name.
 fn component(part: &str) -> String {
-    let forbidden = |c: char| super::format::is_deceptive(c) || matches!(c, '<' | '>' | ':' | '"' | '|' | '?' | '*');
+    let forbidden =
+        |c: char| super::format::is_deceptive(c) || matches!(c, '<' | '>' | ':' | '"' | '|' | '?' | '*');
     let mut name: String = part.chars().map(|c| if forbidden(c) { '_' } else { c }).collect();
     if name.len() > COMPONENT {
         name = shortened(&name);
@@ -100,9 +102,13 @@ fn shortened(name: &str) -> String {
 fn is_reserved(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();
     let numbered = |prefix: &str| {
-        stem.strip_prefix(prefix).is_some_and(|n| matches!(n, "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "¹" | "²" | "³"))
+        stem.strip_prefix(prefix).is_some_and(|n| {
+            matches!(n, "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "¹" | "²" | "³")
+        })
     };
-    matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$") || numbered("COM") || numbered("LPT")
+    matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$")
+        || numbered("COM")
+        || numbered("LPT")
 }
 
 #[cfg(test)]
@@ -118,7 +124,9 @@ mod tests {
 
     #[test]
     fn ordinary_names_are_kept() {
-        for name in ["pv.pdf", "procédure/D1/énoncé nº 2 — l'été.pdf", "a.b.c", "Ω/中文.txt", "sans extension"] {
+        for name in
+            ["pv.pdf", "procédure/D1/énoncé nº 2 — l'été.pdf", "a.b.c", "Ω/中文.txt", "sans extension"]
+        {
             assert_eq!(one(name), name);
         }
     }
@@ -136,7 +144,7 @@ mod tests {
             ("./.", "document"),
             ("C:\\Windows\\a", "C_/Windows/a"),
             ("\\\\server\\share", "server/share"),
-            (" ..", "__"),
+            (" ..", "___"),
             (".. ", "___"),
             (".bashrc", "_bashrc"),
             (".ssh/authorized_keys", "_ssh/authorized_keys"),
@@ -181,7 +189,19 @@ mod tests {
         let texts: Vec<&str> = paths.iter().map(|p| p.to_str().unwrap()).collect();
         assert_eq!(
             texts,
-            ["a.pdf", "A (2).PDF", "a (3).pdf", "a.pdf (2).part", "dir (2)", "dir/x", "DIR/X (2)", "x_", "x_ (2)", "é", "É (2)"]
+            [
+                "a.pdf",
+                "A (2).PDF",
+                "a (3).pdf",
+                "a.pdf (2).part",
+                "dir (2)",
+                "dir/x",
+                "DIR/X (2)",
+                "x_",
+                "x_ (2)",
+                "é",
+                "É (2)"
+            ]
         );
     }
 }

@@ -51,7 +51,12 @@ impl Settings {
 
     fn from_parts(args: &ConnectionArgs, environment: Environment<'_>) -> Result<Self, String> {
         let file = ConfigFile::load(environment)?;
-        let server = args.server.clone().or_else(|| environment("PLI_SERVER")).or(file.server).ok_or(texts::NO_SERVER)?;
+        let server = args
+            .server
+            .clone()
+            .or_else(|| environment("PLI_SERVER"))
+            .or(file.server)
+            .ok_or(texts::NO_SERVER)?;
         let ca = args.ca.clone().or_else(|| environment("PLI_CA").map(PathBuf::from)).or(file.ca);
         let token = if let Some(path) = &args.token_file {
             read_token(path)?
@@ -65,7 +70,11 @@ impl Settings {
         if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(texts::BAD_TOKEN.into());
         }
-        Ok(Self { server: parse_server(&server)?, roots: ca.as_deref().map(read_roots).transpose()?.unwrap_or_default(), token })
+        Ok(Self {
+            server: parse_server(&server)?,
+            roots: ca.as_deref().map(read_roots).transpose()?.unwrap_or_default(),
+            token,
+        })
     }
 }
 
@@ -105,7 +114,11 @@ fn parse_server(text: &str) -> Result<Url, String> {
         "http" => return Err(texts::clear_text(text)),
         _ => return Err(texts::bad_server(text)),
     }
-    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+    if !url.username().is_empty()
+        || url.password().is_some()
+        || url.query().is_some()
+        || url.fragment().is_some()
+    {
         return Err(texts::bad_server(text));
     }
     if !url.path().ends_with('/') {
@@ -175,7 +188,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("pli");
         std::fs::create_dir(&config).unwrap();
-        std::fs::write(config.join("client.toml"), "server = 'https://file.fr'\ntoken_file = 'token'\n").unwrap();
+        std::fs::write(config.join("client.toml"), "server = 'https://file.fr'\ntoken_file = 'token'\n")
+            .unwrap();
         write_private(&config.join("token"), "pli_file\n");
         let home = folder.path().to_str().unwrap();
         let none = ConnectionArgs::default();
@@ -183,15 +197,20 @@ mod tests {
         let settings = load(&none, &[("XDG_CONFIG_HOME", home)]).unwrap();
         assert_eq!((settings.server.as_str(), settings.token.as_str()), ("https://file.fr/", "pli_file"));
 
-        let variables = [("XDG_CONFIG_HOME", home), ("PLI_SERVER", "https://env.fr"), ("PLI_TOKEN", "pli_env")];
+        let variables =
+            [("XDG_CONFIG_HOME", home), ("PLI_SERVER", "https://env.fr"), ("PLI_TOKEN", "pli_env")];
         let settings = load(&none, &variables).unwrap();
         assert_eq!((settings.server.as_str(), settings.token.as_str()), ("https://env.fr/", "pli_env"));
 
         let other = folder.path().join("other");
         write_private(&other, "pli_argument");
-        let args = ConnectionArgs { server: Some("https://argument.fr".into()), ca: None, token_file: Some(other) };
+        let args =
+            ConnectionArgs { server: Some("https://argument.fr".into()), ca: None, token_file: Some(other) };
         let settings = load(&args, &variables).unwrap();
-        assert_eq!((settings.server.as_str(), settings.token.as_str()), ("https://argument.fr/", "pli_argument"));
+        assert_eq!(
+            (settings.server.as_str(), settings.token.as_str()),
+            ("https://argument.fr/", "pli_argument")
+        );
 
         std::fs::write(config.join("client.toml"), "server = 'https://file.fr'\ntoken = 'pli_x'\n").unwrap();
         assert!(load(&none, &variables).is_err_and(|text| text.contains("client.toml")));

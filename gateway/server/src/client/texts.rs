@@ -10,22 +10,29 @@ use super::format::{count, duration, plain, size};
 
 // Help of the command line.
 pub(super) const SERVER: &str = "Adresse du serveur, par exemple https://pli.example.fr (ou PLI_SERVER, ou « server » dans le fichier de configuration)";
-pub(super) const CA: &str = "Autorité de certification à accepter en plus de celles du système, fichier PEM (ou PLI_CA, ou « ca »)";
+pub(super) const CA: &str =
+    "Autorité de certification à accepter en plus de celles du système, fichier PEM (ou PLI_CA, ou « ca »)";
 pub(super) const TOKEN_FILE: &str = "Fichier qui contient le jeton d'accès, lisible de vous seul (ou PLI_TOKEN_FILE, ou « token_file » ; PLI_TOKEN contient le jeton lui-même)";
-pub(super) const SEND_PATHS: &str = "Fichiers et dossiers à envoyer ; un dossier est envoyé avec tout son contenu, sous son nom";
+pub(super) const SEND_PATHS: &str =
+    "Fichiers et dossiers à envoyer ; un dossier est envoyé avec tout son contenu, sous son nom";
 pub(super) const SEND_TO: &str = "Adresse d'un destinataire ; à répéter pour plusieurs";
 pub(super) const SEND_SUBJECT: &str = "Objet du dépôt ; par défaut, le nom de ce qui est envoyé";
 pub(super) const SEND_DAYS: &str = "Nombre de jours de conservation, dans les limites du compte";
 pub(super) const SEND_AGAIN: &str = "Envoie à nouveau ce qui a déjà été envoyé aux mêmes destinataires";
 pub(super) const SEND_RESTART: &str = "Supprime le brouillon inachevé et recommence de zéro";
 pub(super) const STREAMS: &str = "Nombre de transferts simultanés";
-pub(super) const GIVE_UP: &str = "Abandonne après cette durée sans le moindre progrès, par exemple 90s, 15min, 2h";
+pub(super) const GIVE_UP: &str =
+    "Abandonne après cette durée sans le moindre progrès, par exemple 90s, 15min, 2h";
 pub(super) const JSON: &str = "Écrit le résultat en JSON sur la sortie standard";
 pub(super) const QUIET: &str = "N'affiche pas la progression";
 pub(super) const RECEIVE_ID: &str = "Identifiant du dépôt";
-pub(super) const RECEIVE_INTO: &str = "Dossier où écrire les documents ; par défaut, un dossier au nom de l'identifiant";
+pub(super) const RECEIVE_INTO: &str =
+    "Dossier où écrire les documents ; par défaut, un dossier au nom de l'identifiant";
 pub(super) const RECEIVE_FORCE: &str = "Remplace les fichiers présents dont le contenu diffère";
 pub(super) const LIST_BOX: &str = "Dépôts à lister";
+pub(super) const WHICH_RECEIVED: &str = "Ceux que vous avez reçus";
+pub(super) const WHICH_SENT: &str = "Ceux que vous avez envoyés";
+pub(super) const WHICH_DRAFTS: &str = "Ceux dont l'envoi n'est pas terminé";
 pub(super) const LIST_LIMIT: &str = "Nombre de dépôts au plus, les plus récents d'abord";
 pub(super) const SEND_ABOUT: &str = "Envoie des fichiers et des dossiers, et reprend seul après une coupure";
 pub(super) const RECEIVE_ABOUT: &str = "Télécharge les documents d'un dépôt et vérifie leur empreinte";
@@ -49,14 +56,18 @@ Réglages : options de la ligne de commande, sinon variables d'environnement, si
 
 // Settings.
 pub(super) const NO_SERVER: &str = "l'adresse du serveur manque : indiquez --server, PLI_SERVER, ou « server » dans ~/.config/pli/client.toml";
-pub(super) const NO_TOKEN: &str = "le jeton d'accès manque : indiquez --token-file, PLI_TOKEN_FILE ou PLI_TOKEN";
+pub(super) const NO_TOKEN: &str =
+    "le jeton d'accès manque : indiquez --token-file, PLI_TOKEN_FILE ou PLI_TOKEN";
 pub(super) const BAD_TOKEN: &str = "le jeton d'accès est vide ou contient des caractères impossibles";
 
 pub(super) fn bad_server(address: &str) -> String {
     format!("« {} » n'est pas l'adresse d'un serveur : elle doit commencer par https://", plain(address))
 }
 pub(super) fn clear_text(address: &str) -> String {
-    format!("« {} » n'est pas chiffré : le jeton et les documents passeraient en clair ; utilisez https://", plain(address))
+    format!(
+        "« {} » n'est pas chiffré : le jeton et les documents passeraient en clair ; utilisez https://",
+        plain(address)
+    )
 }
 pub(super) fn bad_config(path: &Path, why: &str) -> String {
     format!("le fichier de configuration {} n'est pas utilisable : {}", path.display(), why.trim())
@@ -183,7 +194,11 @@ pub(super) fn changed(path: &Path) -> String {
     )
 }
 pub(super) fn read_failed(path: &Path, error: &std::io::Error) -> String {
-    format!("{} ne peut plus être lu : {} ; le dépôt n'est pas envoyé", plain(&path.to_string_lossy()), io(error))
+    format!(
+        "{} ne peut plus être lu : {} ; le dépôt n'est pas envoyé",
+        plain(&path.to_string_lossy()),
+        io(error)
+    )
 }
 
 // Sending.
@@ -195,11 +210,20 @@ pub(super) fn default_subject(first: &str, others: usize) -> String {
     }
 }
 pub(super) fn too_large(names: &[(String, u64)], max: u64) -> String {
-    let list: Vec<String> = names.iter().map(|(name, bytes)| format!("  {} : {}", plain(name), size(*bytes))).collect();
-    format!("rien n'a été envoyé : le serveur n'accepte pas de fichier de plus de {} :\n{}", size(max), list.join("\n"))
+    let list: Vec<String> =
+        names.iter().map(|(name, bytes)| format!("  {} : {}", plain(name), size(*bytes))).collect();
+    format!(
+        "rien n'a été envoyé : le serveur n'accepte pas de fichier de plus de {} :\n{}",
+        size(max),
+        list.join("\n")
+    )
 }
 pub(super) fn over_quota(needed: u64, left: u64) -> String {
-    format!("rien n'a été envoyé : il faut {} et il ne reste que {} dans votre quota", size(needed), size(left))
+    format!(
+        "rien n'a été envoyé : il faut {} et il ne reste que {} dans votre quota",
+        size(needed),
+        size(left)
+    )
 }
 pub(super) fn bad_retention(days: u32, min: u32, max: u32) -> String {
     format!("la conservation demandée ({days} jours) n'est pas permise : de {min} à {max} jours")
@@ -214,10 +238,14 @@ pub(super) fn created(deposit: &str) -> String {
     format!("Brouillon {deposit} créé")
 }
 pub(super) fn already_sent(when: &str) -> String {
-    format!("Ces fichiers ont déjà été envoyés à ces destinataires le {when}, sous cet objet : rien à faire. Pour les envoyer à nouveau, ajoutez --again.")
+    format!(
+        "Ces fichiers ont déjà été envoyés à ces destinataires le {when}, sous cet objet : rien à faire. Pour les envoyer à nouveau, ajoutez --again."
+    )
 }
 pub(super) fn already_sent_differs(deposit: &str) -> String {
-    format!("le dépôt {deposit}, déjà envoyé avec la même référence, n'a pas les mêmes documents ; ajoutez --again pour envoyer à nouveau")
+    format!(
+        "le dépôt {deposit}, déjà envoyé avec la même référence, n'a pas les mêmes documents ; ajoutez --again pour envoyer à nouveau"
+    )
 }
 pub(super) const CHECKING: &str = "Vérification des empreintes";
 pub(super) const SENDING: &str = "Envoi";
@@ -229,7 +257,10 @@ pub(super) fn upload_keeps_vanishing(name: &str) -> String {
     format!("le transfert de {} disparaît sans cesse du serveur", plain(name))
 }
 pub(super) fn foreign_document(name: &str) -> String {
-    format!("le brouillon contient un document qui n'est pas à envoyer ({}) ; relancez avec --restart", plain(name))
+    format!(
+        "le brouillon contient un document qui n'est pas à envoyer ({}) ; relancez avec --restart",
+        plain(name)
+    )
 }
 pub(super) fn digest_differs(name: &str, ours: &str, theirs: &str) -> String {
     format!(
@@ -248,7 +279,10 @@ pub(super) fn damaged(name: &str) -> String {
     format!("{} est endommagé sur le serveur", plain(name))
 }
 pub(super) fn damaged_draft(name: &str) -> String {
-    format!("{} est endommagé sur le serveur ; le dépôt n'est pas envoyé, relancez avec --restart", plain(name))
+    format!(
+        "{} est endommagé sur le serveur ; le dépôt n'est pas envoyé, relancez avec --restart",
+        plain(name)
+    )
 }
 pub(super) fn missing_document(name: &str) -> String {
     format!("{} manque dans le dépôt, alors que le serveur avait tout reçu", plain(name))
@@ -274,7 +308,10 @@ pub(super) fn renamed(from: &str, to: &str) -> String {
     format!("« {} » est enregistré sous le nom {to}", plain(from))
 }
 pub(super) fn present_differs(path: &Path) -> String {
-    format!("{} existe déjà avec un autre contenu : il n'est pas remplacé (--force le remplacerait)", path.display())
+    format!(
+        "{} existe déjà avec un autre contenu : il n'est pas remplacé (--force le remplacerait)",
+        path.display()
+    )
 }
 pub(super) fn not_a_file(path: &Path) -> String {
     format!("{} existe déjà et n'est pas un fichier ordinaire", path.display())
@@ -293,12 +330,23 @@ pub(super) fn no_digest(name: &str) -> String {
     format!("le serveur n'annonce pas d'empreinte pour {}", plain(name))
 }
 pub(super) fn restarting(name: &str) -> String {
-    format!("le début de {} présent sur ce disque venait d'un autre contenu : téléchargement repris de zéro", plain(name))
+    format!(
+        "le début de {} présent sur ce disque venait d'un autre contenu : téléchargement repris de zéro",
+        plain(name)
+    )
 }
 pub(super) fn received(done: usize, present: usize) -> String {
-    let mut text = format!("{} et vérifié{}", count(done, "document reçu", "documents reçus"), if done > 1 { "s" } else { "" });
+    let mut text = format!(
+        "{} et vérifié{}",
+        count(done, "document reçu", "documents reçus"),
+        if done > 1 { "s" } else { "" }
+    );
     if present > 0 {
-        text.push_str(&format!(", {} et vérifié{}", count(present, "déjà présent", "déjà présents"), if present > 1 { "s" } else { "" }));
+        text.push_str(&format!(
+            ", {} et vérifié{}",
+            count(present, "déjà présent", "déjà présents"),
+            if present > 1 { "s" } else { "" }
+        ));
     }
     text.push('.');
     text
@@ -326,9 +374,17 @@ pub(super) fn more(limit: usize) -> String {
 }
 
 // Progress.
-pub(super) fn progress(phase: &str, done: u64, total: u64, speed: u64, left: Option<Duration>, files: (usize, usize)) -> String {
+pub(super) fn progress(
+    phase: &str,
+    done: u64,
+    total: u64,
+    speed: u64,
+    left: Option<Duration>,
+    files: (usize, usize),
+) -> String {
     let percent = if total == 0 { 100.0 } else { done as f64 * 100.0 / total as f64 };
-    let mut text = format!("{phase} : {} sur {} ({} %)", size(done), size(total), super::format::decimal(percent, 1));
+    let mut text =
+        format!("{phase} : {} sur {} ({} %)", size(done), size(total), super::format::decimal(percent, 1));
     if done < total {
         text.push_str(&format!(", {}/s", size(speed)));
         if let Some(left) = left {
