@@ -258,7 +258,12 @@ impl Manifest {
         if !verifier.message_processed() {
             return Err(SealError::Manifest("not signed by the hub"));
         }
-        let manifest: Self = serde_json::from_slice(&json)
+        Self::from_json(&json)
+    }
+
+    /// Reads the fields and checks every one.
+    pub(crate) fn from_json(json: &[u8]) -> Result<Self, SealError> {
+        let manifest: Self = serde_json::from_slice(json)
             .map_err(|_| SealError::Manifest("not JSON with exactly the fields"))?;
         manifest.check()?;
         Ok(manifest)

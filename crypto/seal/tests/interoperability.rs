@@ -139,8 +139,14 @@ fn reader_cert(profile: Profile) -> Cert {
     cert
 }
 
+/// Sequoia makes certificates at the real time, so this is when they are looked at.
+#[expect(clippy::disallowed_methods, reason = "there is no hub here that gives the time")]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
 fn recipient(cert: &Cert) -> Recipient {
-    Recipient::parse(&cert.armored().to_vec().unwrap(), SystemTime::now()).unwrap()
+    Recipient::parse(&cert.armored().to_vec().unwrap(), now()).unwrap()
 }
 
 /// Content lengths around every edge of the format.

@@ -177,13 +177,8 @@ fn rotation_replaces_the_wrapping_and_nothing_else() {
 #[test]
 fn any_flipped_bit_and_any_cut_is_refused() {
     let sealed = seal(&manifest(), &key());
-    let front = sealed.len() - 200;
-    // Every bit of the wrapping, the header and the first plaintext, and of the end; one bit of each
-    // octet between.
-    for bit in 0..sealed.len() * 8 {
-        if (300 * 8..front * 8).contains(&bit) && bit % 8 != (bit / 8) % 8 {
-            continue;
-        }
+    // One bit of each octet; every bit of a wrapping and of a packet is flipped in other tests.
+    for bit in (0..sealed.len()).map(|octet| octet * 8 + octet % 8) {
         let mut bad = sealed.clone();
         bad[bit / 8] ^= 1 << (bit % 8);
         assert!(Manifest::open(&bad, &hubs().ours).is_err(), "bit {bit}");
