@@ -91,7 +91,7 @@ where
                     .waiting
                     .get_or_insert_with(|| (Instant::now(), Box::pin(tokio::time::sleep(left))));
                 ready!(sleep.as_mut().poll(cx));
-                metrics::counter!("pli_http_bodies_cut_total", "reason" => "slow").increment(1);
+                ::metrics::counter!("pli_http_bodies_cut_total", "reason" => "slow").increment(1);
                 Poll::Ready(Some(Err(BodyCut::Slow)))
             }
         }

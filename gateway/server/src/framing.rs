@@ -296,62 +296,49 @@ const fn token(octet: u8) -> bool {
         )
 }
 
-/// What a refused connection reads next.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Refused {
-    No,
-    /// The sound bytes were given; hyper has to learn that the rest is not.
-    Said,
-    Ended,
-}
+/// What a refused connection reads in place of its rest, before the end of the stream. A NUL is an
+/// error wherever a head, a chunk size or a trailer may stand; the empty line makes hyper look, as it
+/// does not read an unfinished head twice.
+const REFUSED: &[u8] = b"\0\r\n\r\n";
 
 /// A connection whose incoming bytes are read by [`Framing`] before hyper sees them.
 ///
-/// At a refusal the rest of the input is replaced by one NUL and the end of the stream. A NUL is an
-/// error wherever a head, a chunk size or a trailer may stand, so that hyper itself says 400 in its
-/// turn, behind answers still under way, and closes; or ends a body with an error.
+/// At a refusal the rest of the input is replaced by [`REFUSED`], so that hyper itself says 400 in
+/// its turn, behind answers still under way, and closes; or ends a body with an error.
 pub(crate) struct Gate<S> {
     io: S,
     framing: Framing,
-    refused: Refused,
+    /// After a refusal: what hyper has not yet read of [`REFUSED`].
+    instead: Option<&'static [u8]>,
     activity: Arc<Activity>,
 }
 
 impl<S> Gate<S> {
     pub(crate) fn new(io: S, activity: Arc<Activity>) -> Self {
-        Self { io, framing: Framing::new(), refused: Refused::No, activity }
+        Self { io, framing: Framing::new(), instead: None, activity }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let me = self.get_mut();
-        if buf.remaining() == 0 {
-            return Poll::Ready(Ok(()));
-        }
-        match me.refused {
-            Refused::No => {}
-            Refused::Said => {
-                buf.put_slice(&[0]);
-                me.refused = Refused::Ended;
-                return Poll::Ready(Ok(()));
+        if me.instead.is_none() {
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut me.io).poll_read(cx, buf))?;
+            let fresh = buf.filled().get(before..).unwrap_or_default();
+            if let Err((sound, why)) = me.framing.scan(fresh) {
+                ::metrics::counter!("pli_http_refused_total", "reason" => why.label()).increment(1);
+                tracing::debug!(reason = why.label(), "request refused for its framing");
+                buf.set_filled(before + sound);
+                me.instead = Some(REFUSED);
             }
-            Refused::Ended => return Poll::Ready(Ok(())),
+            me.activity.head(me.framing.in_head());
         }
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut me.io).poll_read(cx, buf))?;
-        let fresh = buf.filled().get(before..).unwrap_or_default();
-        if let Err((sound, why)) = me.framing.scan(fresh) {
-            metrics::counter!("pli_http_refused_total", "reason" => why.label()).increment(1);
-            tracing::debug!(reason = why.label(), "request refused for its framing");
-            buf.set_filled(before + sound);
-            me.refused = Refused::Said;
-            if sound == 0 {
-                buf.put_slice(&[0]);
-                me.refused = Refused::Ended;
-            }
+        if let Some(instead) = &mut me.instead {
+            let (now, later) = instead.split_at(instead.len().min(buf.remaining()));
+            buf.put_slice(now);
+            *instead = later;
         }
-        me.activity.head(me.framing.in_head());
         Poll::Ready(Ok(()))
     }
 }

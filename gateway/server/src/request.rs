@@ -124,6 +124,7 @@ impl Front {
                 if let Ok(text) = text {
                     request.headers_mut().insert(REQUEST_ID, text);
                 }
+                name_host(&mut request);
                 request.extensions_mut().insert(peer);
                 request.extensions_mut().insert(route);
                 let request = request.map(|body| Body::new(Guarded::new(body, &self.limits, received)));
@@ -170,7 +171,7 @@ impl Front {
         let hosts = headers.get_all(HOST).iter().count();
         // RFC 9112, 3.2: exactly one in HTTP/1.1. In HTTP/2 `:authority` takes its place.
         let enough = request.version() != Version::HTTP_11 || hosts == 1;
-        if !enough || hosts > 1 {
+        if !enough || hosts > 1 || !one_host(request) {
             return Err(Refusal::plain(ProblemCode::BadRequest));
         }
         Ok(())
@@ -198,6 +199,23 @@ impl Front {
         for (name, value) in default {
             headers.entry(name).or_insert(HeaderValue::from_static(value));
         }
+    }
+}
+
+/// Whether the target, when it names a host (HTTP/2, or the absolute form of HTTP/1.1), names the one
+/// of the field: otherwise two readers would see two hosts.
+fn one_host(request: &Request<Incoming>) -> bool {
+    match (request.uri().authority(), request.headers().get(HOST)) {
+        (Some(authority), Some(host)) => authority.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes()),
+        _ => true,
+    }
+}
+
+/// Gives HTTP/2 requests the field that handlers know from HTTP/1.1.
+fn name_host(request: &mut Request<Incoming>) {
+    let authority = request.uri().authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok());
+    if let Some(authority) = authority {
+        request.headers_mut().entry(HOST).or_insert(authority);
     }
 }
 
@@ -267,7 +285,7 @@ fn after_panic(span: &Span, panic: Box<dyn Any + Send>) -> Response<Body> {
     // The panic hook wrote the log line, inside of this span. The message itself may hold anything
     // that was in the handler's hands, and stays here.
     drop(panic);
-    metrics::counter!("pli_panics_total").increment(1);
+    ::metrics::counter!("pli_panics_total").increment(1);
     span.in_scope(|| tracing::debug!("a panic became an answer"));
     problem(StatusCode::INTERNAL_SERVER_ERROR, ProblemCode::Internal)
 }
@@ -401,9 +419,99 @@ impl Drop for Record {
             "request"
         );
         let route = route.to_owned();
-        metrics::counter!("pli_http_requests_total", "method" => self.method, "route" => route.clone(), "status" => status.to_string()).increment(1);
-        metrics::histogram!("pli_http_request_seconds", "method" => self.method, "route" => route).record(taken.as_secs_f64());
-        metrics::counter!("pli_http_received_bytes_total").increment(received);
-        metrics::counter!("pli_http_sent_bytes_total").increment(self.sent);
+        ::metrics::counter!("pli_http_requests_total", "method" => self.method, "route" => route.clone(), "status" => status.to_string()).increment(1);
+        ::metrics::histogram!("pli_http_request_seconds", "method" => self.method, "route" => route).record(taken.as_secs_f64());
+        ::metrics::counter!("pli_http_received_bytes_total").increment(received);
+        ::metrics::counter!("pli_http_sent_bytes_total").increment(self.sent);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{H2, HEADERS, START, request as h2_request, start};
+
+    fn problem_in(answer: &str) -> Problem {
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(body).unwrap()
+    }
+
+    fn field<'a>(answer: &'a str, name: &str) -> Vec<&'a str> {
+        let (head, _) = answer.split_once("\r\n\r\n").unwrap();
+        head.lines().filter_map(|line| line.split_once(": ")).filter(|(n, _)| *n == name).map(|(_, v)| v).collect()
+    }
+
+    #[tokio::test]
+    async fn every_answer_has_an_identifier_of_ours_and_the_security_headers() {
+        let server = start(Limits::default()).await;
+        for (line, status) in [("GET /", 200), ("GET /nowhere", 404), ("POST /", 405), ("TRACE /", 405), ("GET /panic", 500)] {
+            let answer = server.ask(line, "X-Request-Id: forged\r\n").await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+            let ids = field(&answer, "x-request-id");
+            assert_eq!(ids.len(), 1);
+            assert_eq!(ids[0].parse::<Uuid>().unwrap().get_version_num(), 7);
+            for (name, value) in [
+                ("strict-transport-security", "max-age=63072000"),
+                ("x-content-type-options", "nosniff"),
+                ("referrer-policy", "no-referrer"),
+                ("x-frame-options", "DENY"),
+                ("cache-control", "no-store"),
+            ] {
+                assert_eq!(field(&answer, name), [value], "{line}");
+            }
+            assert!(field(&answer, "content-security-policy")[0].starts_with("default-src 'none'"), "{line}");
+            if status >= 400 {
+                assert_eq!(field(&answer, "content-type"), ["application/problem+json"]);
+                let problem = problem_in(&answer);
+                assert_eq!((problem.status, problem.request.as_deref()), (status, Some(ids[0])));
+            }
+        }
+        let seen = server.seen.ids.lock().unwrap();
+        assert!(seen.iter().all(|id| id.parse::<Uuid>().is_ok()), "the handlers see ours too: {seen:?}");
+    }
+
+    #[tokio::test]
+    async fn problems_have_their_codes() {
+        let server = start(Limits::default()).await;
+        let code = async |line: &str| problem_in(&server.ask(line, "").await).code;
+        assert_eq!(code("GET /nowhere").await, "not-found");
+        assert_eq!(code("POST /").await, "method-not-allowed");
+        assert_eq!(code("CONNECT localhost:443").await, "method-not-allowed");
+        assert_eq!(code("GET /panic").await, "internal");
+        let allowed = server.ask("POST /", "").await;
+        assert!(field(&allowed, "allow")[0].contains("GET"), "{allowed}");
+        // axum's own refusals speak in plain text.
+        let untyped = server.ask("POST /json", "").await;
+        assert!(untyped.starts_with("HTTP/1.1 415") && problem_in(&untyped).code == "media-type", "{untyped}");
+        let bodiless = server.ask("HEAD /nowhere", "").await;
+        assert!(bodiless.starts_with("HTTP/1.1 404") && bodiless.ends_with("\r\n\r\n"), "{bodiless}");
+    }
+
+    #[tokio::test]
+    async fn a_panic_tells_the_client_nothing() {
+        let server = start(Limits::default()).await;
+        let answer = server.ask("GET /panic", "").await;
+        assert!(answer.starts_with("HTTP/1.1 500") && !answer.contains("case"), "{answer}");
+        assert!(server.ask("GET /", "").await.contains("200 OK"));
+    }
+
+    #[tokio::test]
+    async fn a_request_names_its_host_once() {
+        let server = start(Limits::default()).await;
+        for head in [
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+            "GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n",
+        ] {
+            let answer = server.talk(head.as_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 400"), "{head:?}: {answer}");
+        }
+        assert_eq!(server.seen.requests(), 0);
+        let answer = server.talk(b"GET /host HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n").await;
+        assert!(answer.ends_with("a.example"));
+        let mut h2: H2 = server.connect_h2().await;
+        h2.send(HEADERS, START, 1, &h2_request("GET", "/host")).await;
+        let body = h2.next_of(&[crate::testing::DATA]).await.unwrap().payload;
+        assert_eq!(body, b"localhost", "handlers find the authority of HTTP/2 where HTTP/1.1 has it");
     }
 }
