@@ -149,13 +149,13 @@ async fn values_out_of_range_are_refused(f: Fresh) {
 async fn wrong_columns_are_refused(f: Fresh) {
     people(&f.db).await;
     add(&f.db, 1, "a").await.unwrap();
-    let row = f.db.optional("SELECT id, name, NULL AS nothing FROM people", args![]).await.unwrap().unwrap();
+    let row = f.db.optional("SELECT id, name, NULL AS empty FROM people", args![]).await.unwrap().unwrap();
     assert!(row.get::<i64>("absent").is_err());
     assert!(row.get::<i64>("name").is_err());
     assert!(row.get::<bool>("name").is_err());
     assert!(row.get::<Uuid>("id").is_err());
-    assert!(row.get::<String>("nothing").is_err());
-    assert_eq!(row.get::<Option<String>>("nothing").unwrap(), None);
+    assert!(row.get::<String>("empty").is_err());
+    assert_eq!(row.get::<Option<String>>("empty").unwrap(), None);
     // Nothing of a value is in what may be logged.
     assert!(!format!("{row:?}").contains("\"a\""));
     let mut tx = f.db.read().await.unwrap();

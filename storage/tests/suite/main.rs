@@ -3,12 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod blobs;
+mod child;
 mod db;
 mod folder;
 mod garage;
 mod jobs;
 mod migrate;
 mod outage;
+mod proxy;
 mod s3;
 mod sqlite;
 
