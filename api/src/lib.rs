@@ -10,7 +10,9 @@ mod deposit;
 mod ids;
 mod person;
 mod problem;
+pub mod range;
 mod time;
+pub mod tus;
 mod upload;
 
 pub use deposit::{

@@ -115,7 +115,11 @@ async fn authenticate(hub: &Hub, method: &Method, headers: &HeaderMap) -> Result
     };
     let now = hub.now();
     if let Some(value) = headers.get(header::AUTHORIZATION) {
-        let secret = value.to_str().ok().and_then(|v| v.split_once(' ')).filter(|(s, _)| s.eq_ignore_ascii_case("bearer"));
+        let secret = value
+            .to_str()
+            .ok()
+            .and_then(|v| v.split_once(' '))
+            .filter(|(s, _)| s.eq_ignore_ascii_case("bearer"));
         let Some((_, secret)) = secret else { return Err(refused()) };
         return people::account_of(hub, secret.trim(), now, false).await?.ok_or_else(refused);
     }

@@ -22,12 +22,18 @@ const MANIFEST_MAX: u64 = 64 << 20;
 ///
 /// # Errors
 /// 422 for an empty name; what the database says.
-pub async fn add_organisation(hub: &Hub, kind: OrganisationKind, name: &str, quota: u64) -> Result<OrganisationId> {
+pub async fn add_organisation(
+    hub: &Hub,
+    kind: OrganisationKind,
+    name: &str,
+    quota: u64,
+) -> Result<OrganisationId> {
     let name = name.trim();
     if name.is_empty() || name.chars().count() > 200 {
         return Err(Fault::because(ProblemCode::Invalid, "Nom de 1 à 200 caractères."));
     }
-    let quota = i64::try_from(quota).map_err(|_| Fault::because(ProblemCode::Invalid, "Quota trop grand."))?;
+    let quota =
+        i64::try_from(quota).map_err(|_| Fault::because(ProblemCode::Invalid, "Quota trop grand."))?;
     let (id, now) = (OrganisationId::new(), hub.now());
     let mut tx = hub.db().write().await?;
     tx.execute(
@@ -35,7 +41,10 @@ pub async fn add_organisation(hub: &Hub, kind: OrganisationKind, name: &str, quo
         args![id.0, kind.as_str(), name, quota, now],
     )
     .await?;
-    Event::new("organisation.added").detail(serde_json::json!({ "organisation": id })).write(&mut tx, now).await?;
+    Event::new("organisation.added")
+        .detail(serde_json::json!({ "organisation": id }))
+        .write(&mut tx, now)
+        .await?;
     tx.commit().await?;
     Ok(id)
 }
@@ -135,7 +144,12 @@ pub async fn rotate_keys(hub: &Hub) -> Result<Rotation> {
                 .execute(
                     "UPDATE uploads SET wrapped_key = $2, wrapped_for = $3
                      WHERE id = $1 AND wrapped_for = $4 AND wrapped_key IS NOT NULL",
-                    args![row.get::<Uuid>("id")?, wrapped, current.as_str(), row.get::<String>("wrapped_for")?],
+                    args![
+                        row.get::<Uuid>("id")?,
+                        wrapped,
+                        current.as_str(),
+                        row.get::<String>("wrapped_for")?
+                    ],
                 )
                 .await?;
             tx.commit().await?;
@@ -352,7 +366,8 @@ async fn quotas(hub: &Hub, found: &mut Findings) -> Result<()> {
 async fn deep(hub: &Hub, found: &mut Findings) -> Result<()> {
     let mut id = Uuid::nil();
     loop {
-        let sql = "SELECT id, sha256 FROM documents WHERE state = 'available' AND id > $1 ORDER BY id LIMIT 500";
+        let sql =
+            "SELECT id, sha256 FROM documents WHERE state = 'available' AND id > $1 ORDER BY id LIMIT 500";
         let rows = hub.db().rows(sql, args![id]).await?;
         let Some(last) = rows.last() else { return Ok(()) };
         id = last.get("id")?;
@@ -362,7 +377,9 @@ async fn deep(hub: &Hub, found: &mut Findings) -> Result<()> {
             match digest(hub, document).await {
                 Ok(digest) if Some(digest.as_slice()) == expected.as_deref() => {}
                 Ok(_) => found.damaged.push(document.to_string()),
-                Err(fault) if fault.code() == ProblemCode::Damaged => found.damaged.push(document.to_string()),
+                Err(fault) if fault.code() == ProblemCode::Damaged => {
+                    found.damaged.push(document.to_string())
+                }
                 // Erased since the page was read.
                 Err(fault) if fault.code() == ProblemCode::Gone => {}
                 Err(fault) => return Err(fault),

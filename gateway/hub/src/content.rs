@@ -2,9 +2,9 @@
 //!
 //! Must never give out a byte that its segment's AEAD has not vouched for.
 
+use crate::Hub;
 use crate::fault::{Fault, Result};
 use crate::receive::journal_damage;
-use crate::Hub;
 use bytes::Bytes;
 use pli_api::{DocumentId, ProblemCode, UploadId};
 use pli_seal::{DocumentKey, Manifest, Opening, SegmentRow};
@@ -28,9 +28,8 @@ pub(crate) struct Piece {
 impl Piece {
     /// From a row of `segments`; `part` and `offset` say where its upload lies in the document.
     pub(crate) fn from_row(row: &Row, part: usize, offset: u64) -> Result<Self> {
-        let number = |column: &str| -> Result<u64> {
-            u64::try_from(row.get::<i64>(column)?).map_err(Fault::internal)
-        };
+        let number =
+            |column: &str| -> Result<u64> { u64::try_from(row.get::<i64>(column)?).map_err(Fault::internal) };
         let bytes = |column: &str| row.get::<Vec<u8>>(column);
         Ok(Self {
             upload: UploadId(row.get("upload")?),

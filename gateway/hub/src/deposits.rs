@@ -10,7 +10,9 @@ use crate::{Hub, documents, people};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use http::StatusCode;
-use pli_api::{Deposit, DepositBox, DepositId, DepositState, DocumentState, NewDeposit, Page, Person, ProblemCode, Time};
+use pli_api::{
+    Deposit, DepositBox, DepositId, DepositState, DocumentState, NewDeposit, Page, Person, ProblemCode, Time,
+};
 use pli_storage::{Args, Row, Tx, args};
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -35,12 +37,18 @@ pub(crate) async fn create(
     let (least, most, usual) = hub.options().retention_days;
     let days = new.retention_days.unwrap_or(usual);
     if !(least..=most).contains(&days) {
-        return Err(Fault::because(ProblemCode::Invalid, format!("Durée de conservation : de {least} à {most} jours.")));
+        return Err(Fault::because(
+            ProblemCode::Invalid,
+            format!("Durée de conservation : de {least} à {most} jours."),
+        ));
     }
     let (subject, reference) = (new.subject.trim(), new.reference.as_deref().filter(|r| !r.is_empty()));
     let odd = |text: &str, most: usize| text.chars().count() > most || text.chars().any(char::is_control);
     if odd(subject, 300) || reference.is_some_and(|r| odd(r, 200)) {
-        return Err(Fault::because(ProblemCode::Invalid, "Objet (300 caractères) ou référence (200) non permis."));
+        return Err(Fault::because(
+            ProblemCode::Invalid,
+            "Objet (300 caractères) ou référence (200) non permis.",
+        ));
     }
     let addresses = new.recipients.iter().map(|a| people::address(a)).collect::<Result<BTreeSet<_>>>()?;
     if addresses.is_empty() || addresses.len() > RECIPIENTS_MAX {
@@ -57,7 +65,8 @@ pub(crate) async fn create(
             )
             .await?;
         if let Some(row) = draft {
-            let deposit = load(&mut tx, &caller, DepositId(row.get("id")?), now).await?.ok_or(ProblemCode::NotFound)?;
+            let deposit =
+                load(&mut tx, &caller, DepositId(row.get("id")?), now).await?.ok_or(ProblemCode::NotFound)?;
             return Ok((StatusCode::OK, Json(deposit)));
         }
     }
@@ -76,7 +85,10 @@ pub(crate) async fn create(
             )
             .await?;
         if added == 0 {
-            return Err(Fault::because(ProblemCode::UnknownRecipient, format!("Pas de compte pour {address}.")));
+            return Err(Fault::because(
+                ProblemCode::UnknownRecipient,
+                format!("Pas de compte pour {address}."),
+            ));
         }
     }
     Event::new("deposit.drafted").by(caller.account).deposit(id).write(&mut tx, now).await?;
@@ -87,7 +99,12 @@ pub(crate) async fn create(
 
 /// The deposit with its documents, if the caller may see it.
 pub(crate) async fn load(tx: &mut Tx, caller: &Caller, id: DepositId, now: Time) -> Result<Option<Deposit>> {
-    let sql = const_format(&["SELECT ", COLUMNS, " FROM deposits p JOIN accounts a ON a.id = p.sender WHERE p.id = $1 AND ", VISIBLE]);
+    let sql = const_format(&[
+        "SELECT ",
+        COLUMNS,
+        " FROM deposits p JOIN accounts a ON a.id = p.sender WHERE p.id = $1 AND ",
+        VISIBLE,
+    ]);
     let Some(row) = tx.optional(sql, args![id.0, caller.account.0, now]).await? else { return Ok(None) };
     let mut deposit = summary(tx, caller, &row).await?;
     deposit.documents = Some(documents::of_deposit(tx, id).await?);
@@ -108,7 +125,8 @@ async fn summary(tx: &mut Tx, caller: &Caller, row: &Row) -> Result<Deposit> {
             args![id.0],
         )
         .await?;
-    let person = |row: &Row| -> Result<Person> { Ok(Person { address: row.get("address")?, name: row.get("name")? }) };
+    let person =
+        |row: &Row| -> Result<Person> { Ok(Person { address: row.get("address")?, name: row.get("name")? }) };
     Ok(Deposit {
         id,
         subject: row.get("subject")?,
@@ -156,7 +174,10 @@ pub(crate) async fn list(
     let limit = filter.limit.unwrap_or(50).clamp(1, 200);
     let after = filter.after.map_or(Uuid::max(), |id| id.0);
     let sql = const_format(&[
-        "SELECT ", COLUMNS, " FROM deposits p JOIN accounts a ON a.id = p.sender WHERE p.id < $3 AND ", condition,
+        "SELECT ",
+        COLUMNS,
+        " FROM deposits p JOIN accounts a ON a.id = p.sender WHERE p.id < $3 AND ",
+        condition,
         " ORDER BY p.id DESC LIMIT $4",
     ]);
     let mut tx = hub.db().read().await?;
@@ -166,7 +187,8 @@ pub(crate) async fn list(
     for row in rows.iter().take(limit as usize) {
         items.push(summary(&mut tx, &caller, row).await?);
     }
-    let next = if rows.len() > limit as usize { items.last().map(|d: &Deposit| d.id.to_string()) } else { None };
+    let next =
+        if rows.len() > limit as usize { items.last().map(|d: &Deposit| d.id.to_string()) } else { None };
     Ok(Json(Page { items, next }))
 }
 
@@ -250,8 +272,10 @@ pub(crate) async fn send(
         args![id.0, sent.as_str(), now],
     )
     .await?;
-    let digests: Vec<_> =
-        documents.iter().map(|d| serde_json::json!({ "document": d.id, "size": d.size, "sha256": d.sha256 })).collect();
+    let digests: Vec<_> = documents
+        .iter()
+        .map(|d| serde_json::json!({ "document": d.id, "size": d.size, "sha256": d.sha256 }))
+        .collect();
     let detail = serde_json::json!({ "documents": digests });
     Event::new("deposit.sent").by(caller.account).deposit(id).detail(detail).write(&mut tx, now).await?;
     release(&mut tx, now, id).await?;
@@ -283,6 +307,10 @@ pub(crate) async fn release(tx: &mut Tx, now: Time, id: DepositId) -> Result<()>
         args![id.0, available.as_str(), now, expires],
     )
     .await?;
-    Event::new("deposit.available").deposit(id).detail(serde_json::json!({ "expires": expires })).write(tx, now).await?;
+    Event::new("deposit.available")
+        .deposit(id)
+        .detail(serde_json::json!({ "expires": expires }))
+        .write(tx, now)
+        .await?;
     Ok(())
 }

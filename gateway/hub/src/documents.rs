@@ -86,7 +86,8 @@ pub(crate) async fn received(tx: &mut Tx, now: Time, document: DocumentId, size:
 
 /// The documents of a deposit, in the order in which they were begun.
 pub(crate) async fn of_deposit(tx: &mut Tx, deposit: DepositId) -> Result<Vec<Document>> {
-    let sql = Sql::assembled(["SELECT ", COLUMNS, " FROM documents d WHERE d.deposit = $1 ORDER BY d.id"].concat());
+    let sql =
+        Sql::assembled(["SELECT ", COLUMNS, " FROM documents d WHERE d.deposit = $1 ORDER BY d.id"].concat());
     tx.rows(sql, args![deposit.0]).await?.iter().map(from_row).collect()
 }
 
@@ -96,8 +97,18 @@ pub(crate) async fn ids_of_deposit(tx: &mut Tx, deposit: DepositId) -> Result<Ve
 }
 
 /// The document, if the caller may see it.
-pub(crate) async fn load(tx: &mut Tx, caller: &Caller, id: DocumentId, now: Time) -> Result<Option<Document>> {
-    let sql = ["SELECT ", COLUMNS, " FROM documents d JOIN deposits p ON p.id = d.deposit WHERE d.id = $1 AND ", VISIBLE];
+pub(crate) async fn load(
+    tx: &mut Tx,
+    caller: &Caller,
+    id: DocumentId,
+    now: Time,
+) -> Result<Option<Document>> {
+    let sql = [
+        "SELECT ",
+        COLUMNS,
+        " FROM documents d JOIN deposits p ON p.id = d.deposit WHERE d.id = $1 AND ",
+        VISIBLE,
+    ];
     let row = tx.optional(Sql::assembled(sql.concat()), args![id.0, caller.account.0, now]).await?;
     row.as_ref().map(from_row).transpose()
 }
@@ -178,7 +189,11 @@ pub(crate) async fn finish(hub: &Hub, job: &Job) -> Result<()> {
 }
 
 /// A document of one part was hashed while it was received; the midstate must cover all of it.
-async fn digest_of_single_part(tx: &mut Tx, id: DocumentId, content: &Content) -> Result<Option<ContentDigest>> {
+async fn digest_of_single_part(
+    tx: &mut Tx,
+    id: DocumentId,
+    content: &Content,
+) -> Result<Option<ContentDigest>> {
     let [key] = content.keys.as_slice() else { return Ok(None) };
     if content.size == 0 {
         return Ok(Some(ContentDigest::new()));
@@ -208,7 +223,13 @@ async fn read_through(hub: &Hub, content: &Content) -> Result<[u8; 32]> {
     Ok(digest.finalize())
 }
 
-fn manifest(row: &Row, id: DocumentId, deposit: DepositId, content: &Content, sha256: &[u8; 32]) -> Result<Manifest> {
+fn manifest(
+    row: &Row,
+    id: DocumentId,
+    deposit: DepositId,
+    content: &Content,
+    sha256: &[u8; 32],
+) -> Result<Manifest> {
     let part = |index: usize| {
         let key = if index == 0 { None } else { content.keys.get(index) };
         let pieces = content.pieces.iter().filter(|piece| piece.part == index);
@@ -231,7 +252,8 @@ fn manifest(row: &Row, id: DocumentId, deposit: DepositId, content: &Content, sh
 async fn damaged(hub: &Hub, job: &Job, id: DocumentId) -> Result<()> {
     let now = hub.now();
     let mut tx = hub.db().write().await?;
-    tx.execute("UPDATE documents SET state = 'damaged' WHERE id = $1 AND state = 'finishing'", args![id.0]).await?;
+    tx.execute("UPDATE documents SET state = 'damaged' WHERE id = $1 AND state = 'finishing'", args![id.0])
+        .await?;
     Event::new("document.damaged").document(id).write(&mut tx, now).await?;
     if tx.complete(job).await? {
         tx.commit().await?;

@@ -7,7 +7,6 @@ use crate::access::Caller;
 use crate::content::{Content, ContentReader};
 use crate::fault::{Fault, Result};
 use crate::journal::Event;
-use crate::range::{self, Asked};
 use crate::{Hub, documents};
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -17,6 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::Stream;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use pli_api::range::{self, Asked};
 use pli_api::{AccountId, DepositId, Document, DocumentId, DocumentState, ProblemCode};
 use std::io;
 use std::pin::Pin;
@@ -43,7 +43,9 @@ pub(crate) async fn content(
         return Ok(response);
     }
     let asked = match headers.get(header::RANGE) {
-        Some(value) if method == Method::GET && if_range_holds(&headers, &etag) => range::range(Some(value.as_bytes()), size),
+        Some(value) if method == Method::GET && if_range_holds(&headers, &etag) => {
+            range::range(Some(value.as_bytes()), size)
+        }
         _ => Asked::Whole,
     };
     let range = match &asked {
@@ -69,7 +71,8 @@ pub(crate) async fn content(
     headers.insert(header::CONTENT_LENGTH, range.end.saturating_sub(range.start).into());
     if partial {
         let last = range.end.saturating_sub(1);
-        let value = HeaderValue::from_str(&format!("bytes {}-{last}/{size}", range.start)).map_err(Fault::internal)?;
+        let value = HeaderValue::from_str(&format!("bytes {}-{last}/{size}", range.start))
+            .map_err(Fault::internal)?;
         headers.insert(header::CONTENT_RANGE, value);
     }
     Ok(response)
@@ -104,7 +107,9 @@ pub(crate) fn disposition(name: &str) -> Result<HeaderValue> {
     let mut encoded = String::new();
     for byte in base.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'~' => encoded.push(char::from(byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'~' => {
+                encoded.push(char::from(byte))
+            }
             other => encoded.push_str(&format!("%{other:02X}")),
         }
     }
@@ -115,7 +120,10 @@ pub(crate) fn disposition(name: &str) -> Result<HeaderValue> {
 fn names_etag(value: &HeaderValue, etag: &str, weakly: bool) -> bool {
     let Ok(text) = value.to_str() else { return false };
     text.trim() == "*"
-        || text.split(',').map(str::trim).any(|tag| tag == etag || (weakly && tag.strip_prefix("W/") == Some(etag)))
+        || text
+            .split(',')
+            .map(str::trim)
+            .any(|tag| tag == etag || (weakly && tag.strip_prefix("W/") == Some(etag)))
 }
 
 /// `If-Match` and `If-None-Match` (RFC 9110, 13).
@@ -307,7 +315,10 @@ mod tests {
         assert!(preconditions(&with(header::IF_NONE_MATCH, "\"x\", \"sha256-ab\""), etag).unwrap().is_some());
         assert!(preconditions(&with(header::IF_NONE_MATCH, "\"x\""), etag).unwrap().is_none());
         assert!(preconditions(&with(header::IF_MATCH, "\"x\""), etag).is_err());
-        assert!(preconditions(&with(header::IF_MATCH, "W/\"sha256-ab\""), etag).is_err(), "If-Match is strong");
+        assert!(
+            preconditions(&with(header::IF_MATCH, "W/\"sha256-ab\""), etag).is_err(),
+            "If-Match is strong"
+        );
         assert!(preconditions(&with(header::IF_MATCH, "*"), etag).unwrap().is_none());
         assert!(!if_range_holds(&with(header::IF_RANGE, "W/\"sha256-ab\""), etag));
         assert!(!if_range_holds(&with(header::IF_RANGE, "Sun, 06 Nov 1994 08:49:37 GMT"), etag));

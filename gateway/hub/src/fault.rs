@@ -86,6 +86,16 @@ impl From<ProblemCode> for Fault {
     }
 }
 
+impl From<pli_api::tus::Refused> for Fault {
+    fn from(refused: pli_api::tus::Refused) -> Self {
+        let fault = Self { detail: refused.detail, ..Self::new(refused.code) };
+        match refused.code {
+            ProblemCode::TusVersion => fault.with(pli_api::tus::TUS_VERSION, pli_api::tus::VERSION),
+            _ => fault,
+        }
+    }
+}
+
 impl From<DbError> for Fault {
     fn from(error: DbError) -> Self {
         let code = match error {

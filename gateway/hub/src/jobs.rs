@@ -135,7 +135,8 @@ async fn perform(hub: Hub, job: Job) -> Result<()> {
 }
 
 async fn delete(hub: &Hub, job: &Job) -> Result<()> {
-    let objects: Vec<String> = serde_json::from_value(job.payload["objects"].clone()).map_err(Fault::internal)?;
+    let objects: Vec<String> =
+        serde_json::from_value(job.payload["objects"].clone()).map_err(Fault::internal)?;
     for object in &objects {
         hub.blobs().delete(&object.parse::<ObjectKey>().map_err(Fault::internal)?).await?;
     }

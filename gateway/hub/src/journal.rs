@@ -18,7 +18,13 @@ pub(crate) struct Event {
 impl Event {
     /// An event of this kind: `thing.act`, past participle.
     pub(crate) fn new(kind: &'static str) -> Self {
-        Self { kind, actor: None, deposit: None, document: None, detail: Value::Object(serde_json::Map::new()) }
+        Self {
+            kind,
+            actor: None,
+            deposit: None,
+            document: None,
+            detail: Value::Object(serde_json::Map::new()),
+        }
     }
 
     /// Who did it; absent when Pli did.

@@ -23,7 +23,10 @@ impl KeySource {
     /// When it cannot be read.
     pub fn new<F>(load: F) -> std::result::Result<Self, Box<dyn std::error::Error + Send + Sync>>
     where
-        F: Fn() -> std::result::Result<KeyRing, Box<dyn std::error::Error + Send + Sync>> + Send + Sync + 'static,
+        F: Fn() -> std::result::Result<KeyRing, Box<dyn std::error::Error + Send + Sync>>
+            + Send
+            + Sync
+            + 'static,
     {
         let ring = load()?;
         Ok(Self { ring: Arc::new(RwLock::new(ring)), load: Arc::new(load) })

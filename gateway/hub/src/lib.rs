@@ -9,6 +9,7 @@
 mod access;
 pub mod admin;
 mod blocks;
+mod checksum;
 mod content;
 mod deposits;
 mod documents;
@@ -18,12 +19,10 @@ mod jobs;
 mod journal;
 mod keys;
 mod people;
-pub mod range;
 mod receive;
 mod retention;
 #[cfg(test)]
 mod testing;
-pub mod tus;
 mod uploads;
 mod zip;
 

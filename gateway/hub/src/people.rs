@@ -10,14 +10,15 @@ use crate::{Hub, random32};
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderValue, StatusCode, header};
 use pli_api::{
-    Account, AccountId, IssuedToken, Limits, Me, NewToken, OrganisationId, ProblemCode, SignIn, Time, Token, TokenId,
+    Account, AccountId, IssuedToken, Limits, Me, NewToken, OrganisationId, ProblemCode, SignIn, Time, Token,
+    TokenId,
 };
 use pli_storage::{Row, Tx, args};
 use sha2::{Digest as _, Sha256};
@@ -46,7 +47,12 @@ pub(crate) fn address(given: &str) -> Result<String> {
     let address = given.trim().to_lowercase();
     let (local, domain) = address.split_once('@').unwrap_or_default();
     let odd = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '<' | '>' | ',' | ';' | '"');
-    if local.is_empty() || domain.is_empty() || domain.contains('@') || address.len() > 254 || address.chars().any(odd) {
+    if local.is_empty()
+        || domain.is_empty()
+        || domain.contains('@')
+        || address.len() > 254
+        || address.chars().any(odd)
+    {
         return Err(Fault::because(ProblemCode::Invalid, "Adresse électronique mal formée."));
     }
     Ok(address)
@@ -54,7 +60,8 @@ pub(crate) fn address(given: &str) -> Result<String> {
 
 /// The PHC string of a password, argon2id with the parameters of RFC 9106's second choice as the crate sets them.
 pub(crate) fn hash_password(password: &str) -> Result<String> {
-    let hash = Argon2::default().hash_password(password.as_bytes()).map_err(|e| Fault::internal(e.to_string()))?;
+    let hash =
+        Argon2::default().hash_password(password.as_bytes()).map_err(|e| Fault::internal(e.to_string()))?;
     Ok(hash.to_string())
 }
 
@@ -65,7 +72,8 @@ fn decoy() -> &'static str {
 }
 
 fn verifies(password: &str, kept: &str) -> bool {
-    PasswordHash::new(kept).is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+    PasswordHash::new(kept)
+        .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
 }
 
 /// POST /session.
@@ -85,8 +93,11 @@ pub(crate) async fn sign_in(State(hub): State<Hub>, Json(given): Json<SignIn>) -
     };
     let known = kept.is_some();
     let Ok(_turn) = hub.inner.hashing.try_acquire() else { return Err(ProblemCode::TooMany.into()) };
-    let right = tokio::task::spawn_blocking(move || verifies(&password, kept.as_deref().unwrap_or(decoy()))).await?;
-    let Some(account) = account.filter(|_| right && known) else { return Err(ProblemCode::SignInRefused.into()) };
+    let right =
+        tokio::task::spawn_blocking(move || verifies(&password, kept.as_deref().unwrap_or(decoy()))).await?;
+    let Some(account) = account.filter(|_| right && known) else {
+        return Err(ProblemCode::SignInRefused.into());
+    };
 
     let now = hub.now();
     let seconds = hub.options().session_seconds;
@@ -152,10 +163,18 @@ pub(crate) async fn me(State(hub): State<Hub>, caller: Caller) -> Result<Json<Me
 }
 
 /// Makes a token; its secret is in the answer and nowhere else.
-pub(crate) async fn issue_token(hub: &Hub, tx: &mut Tx, account: AccountId, new: &NewToken) -> Result<IssuedToken> {
+pub(crate) async fn issue_token(
+    hub: &Hub,
+    tx: &mut Tx,
+    account: AccountId,
+    new: &NewToken,
+) -> Result<IssuedToken> {
     let name = new.name.trim();
     if !(1..=366).contains(&new.days) || name.is_empty() || name.chars().count() > 100 {
-        return Err(Fault::because(ProblemCode::Invalid, "Un nom (100 caractères au plus) et une durée de 1 à 366 jours."));
+        return Err(Fault::because(
+            ProblemCode::Invalid,
+            "Un nom (100 caractères au plus) et une durée de 1 à 366 jours.",
+        ));
     }
     let (id, now, secret) = (TokenId::new(), hub.now(), new_secret()?);
     let expires = now.plus_seconds(i64::from(new.days) * 86_400);
@@ -221,7 +240,11 @@ pub(crate) async fn revoke_token(
     if revoked == 0 {
         return Err(ProblemCode::NotFound.into());
     }
-    Event::new("token.revoked").by(caller.account).detail(serde_json::json!({ "token": id })).write(&mut tx, now).await?;
+    Event::new("token.revoked")
+        .by(caller.account)
+        .detail(serde_json::json!({ "token": id }))
+        .write(&mut tx, now)
+        .await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -250,7 +273,10 @@ mod tests {
 
     #[test]
     fn addresses_have_one_form() {
-        assert_eq!(address("  Greffe.Instruction@Tribunal.Example ").unwrap(), "greffe.instruction@tribunal.example");
+        assert_eq!(
+            address("  Greffe.Instruction@Tribunal.Example ").unwrap(),
+            "greffe.instruction@tribunal.example"
+        );
         for bad in ["", "a", "@b", "a@", "a@b@c", "a b@c", "a@b\n", "<a@b>", "a@b,c@d"] {
             assert!(address(bad).is_err(), "{bad:?}");
         }

@@ -6,10 +6,10 @@
 //! the store has it durably, nor delete an object whose commit may have happened.
 
 use crate::blocks::{Block, Share};
+use crate::checksum::Checksum;
 use crate::content::{Content, Piece};
 use crate::fault::{Fault, Result};
 use crate::journal::Event;
-use crate::tus::Checksum;
 use crate::{Hub, Writer, jobs, uploads};
 use axum::body::Body;
 use bytes::{Buf as _, Bytes};
@@ -112,15 +112,25 @@ pub(crate) async fn receive(
         None => restore(target.digest.as_deref(), &target.key)?,
     };
     let tail = target.last.take().filter(|last| last.row.length < TAIL);
-    let share = hub.inner.blocks.share(hub.options().upload_memory.max(2 * hub.options().segment_size + (4 << 20)));
+    let share =
+        hub.inner.blocks.share(hub.options().upload_memory.max(2 * hub.options().segment_size + (4 << 20)));
     let staged = checksum.is_some();
     let token = target.writer.token.clone();
     let key = target.key.clone();
 
     let sealer = tokio::spawn(seal(key.clone(), digest, filled, to_store));
     let committer = tokio::spawn(store(hub.clone(), target, sealed, staged));
-    let mut reader =
-        Reader { hub: &hub, token, key, share, tail, to_sealer, limit, filling: Filling::new(), replaces: None };
+    let mut reader = Reader {
+        hub: &hub,
+        token,
+        key,
+        share,
+        tail,
+        to_sealer,
+        limit,
+        filling: Filling::new(),
+        replaces: None,
+    };
     let ended = reader.read(body, &mut checksum).await;
     // What arrived before a cut is kept as a short segment; with a checksum it cannot be judged, and is not.
     let keep = match ended {
@@ -276,7 +286,10 @@ async fn seal(
             let sealed = filling.seal(&key, &mut digest)?;
             let after = digest.save(&key)?;
             let row = sealed.row();
-            Ok::<_, pli_seal::SealError>((digest, Sealed { row, parts: sealed.into_bytes(), replaces, before, after }))
+            Ok::<_, pli_seal::SealError>((
+                digest,
+                Sealed { row, parts: sealed.into_bytes(), replaces, before, after },
+            ))
         });
         let (next, sealed) = work.await??;
         digest = next;
@@ -399,7 +412,9 @@ impl Committer {
             let replaced = stored.replaces.as_ref();
             let (idx, start) = match replaced {
                 // The tail is the last committed segment; its content comes first in the new one.
-                Some(_) => (count.saturating_sub(1), received.saturating_sub(tail_length(&mut tx, t, count).await?)),
+                Some(_) => {
+                    (count.saturating_sub(1), received.saturating_sub(tail_length(&mut tx, t, count).await?))
+                }
                 None => (count, received),
             };
             if let Some(old) = replaced {
@@ -440,7 +455,8 @@ impl Committer {
             tx.rollback().await?;
             return self.after_the_fact(received).await;
         }
-        let replaced: Vec<&str> = batch.iter().filter_map(|s| s.replaces.as_ref()).map(ObjectKey::as_str).collect();
+        let replaced: Vec<&str> =
+            batch.iter().filter_map(|s| s.replaces.as_ref()).map(ObjectKey::as_str).collect();
         if !replaced.is_empty() {
             jobs::delete_objects(&mut tx, now, &replaced).await?;
         }
@@ -461,10 +477,14 @@ impl Committer {
         let t = &self.target;
         let mut tx = self.hub.db().read().await?;
         let row = tx
-            .optional("SELECT fence, received, segments, reserved FROM uploads WHERE id = $1", args![t.writer.upload.0])
+            .optional(
+                "SELECT fence, received, segments, reserved FROM uploads WHERE id = $1",
+                args![t.writer.upload.0],
+            )
             .await?;
         let Some(row) = row else { return Ok(Committed::LostFence) };
-        let same = row.get::<i64>("fence")? == t.writer.fence && row.get::<i64>("received")? == signed(received);
+        let same =
+            row.get::<i64>("fence")? == t.writer.fence && row.get::<i64>("received")? == signed(received);
         if !same || received == t.received {
             return Ok(Committed::LostFence);
         }
@@ -504,7 +524,13 @@ async fn tail_length(tx: &mut pli_storage::Tx, t: &Target, count: i64) -> Result
     Ok(row.map(|r| r.get::<i64>("length")).transpose()?.and_then(|n| u64::try_from(n).ok()).unwrap_or(0))
 }
 
-async fn insert_segment(tx: &mut pli_storage::Tx, t: &Target, idx: i64, start: u64, stored: &Stored) -> Result<()> {
+async fn insert_segment(
+    tx: &mut pli_storage::Tx,
+    t: &Target,
+    idx: i64,
+    start: u64,
+    stored: &Stored,
+) -> Result<()> {
     let row = &stored.row;
     tx.execute(
         "INSERT INTO segments (upload, idx, start, length, object, object_length, salt, tag)

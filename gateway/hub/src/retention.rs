@@ -22,7 +22,11 @@ pub(crate) async fn sweep(hub: &Hub) -> Result<()> {
     expired_deposits(hub).await?;
     let mut tx = hub.db().write().await?;
     let ended = tx.execute("DELETE FROM sessions WHERE expires <= $1", args![now]).await?;
-    if ended > 0 { tx.commit().await? } else { tx.rollback().await? }
+    if ended > 0 {
+        tx.commit().await?
+    } else {
+        tx.rollback().await?
+    }
     Ok(())
 }
 
@@ -88,7 +92,8 @@ async fn forgotten_drafts(hub: &Hub) -> Result<()> {
 
 async fn expired_deposits(hub: &Hub) -> Result<()> {
     let now = hub.now();
-    let past = due(hub, "SELECT id FROM deposits WHERE state = 'available' AND expires <= $1 ORDER BY expires");
+    let past =
+        due(hub, "SELECT id FROM deposits WHERE state = 'available' AND expires <= $1 ORDER BY expires");
     for id in past.await? {
         let mut tx = hub.db().write().await?;
         let held = tx

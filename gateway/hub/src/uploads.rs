@@ -4,12 +4,12 @@
 //! Owns the tables `uploads` and `segments`. An upload is written by whoever holds its newest fence.
 
 use crate::access::Caller;
+use crate::checksum::Checksum;
 use crate::content::Piece;
 use crate::deposits::lock_draft;
 use crate::fault::{Fault, Result};
 use crate::journal::Event;
 use crate::receive::{self, Ended, Received, Target, signed};
-use crate::tus::{self, Concat, Metadata};
 use crate::{Hub, documents, jobs};
 use axum::Json;
 use axum::body::Body;
@@ -17,8 +17,10 @@ use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::Body as _;
+use pli_api::tus::{self, Concat, Metadata};
 use pli_api::{
-    AccountId, DepositId, DocumentId, OrganisationId, Page, PendingUpload, ProblemCode, Time, UploadId, UploadKind,
+    AccountId, DepositId, DocumentId, OrganisationId, Page, PendingUpload, ProblemCode, Time, UploadId,
+    UploadKind,
 };
 use pli_storage::{DbError, Row, Tx, args};
 use serde::Deserialize;
@@ -50,7 +52,9 @@ fn http_date(time: Time) -> Result<HeaderValue> {
 }
 
 fn media_type_is_offset(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(OFFSET_OCTETS.as_bytes()))
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(OFFSET_OCTETS.as_bytes()))
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
@@ -113,14 +117,14 @@ fn created(
 
 fn deposit_of(metadata: &Metadata) -> Result<DepositId> {
     let given = metadata.pairs.get("deposit");
-    given
-        .and_then(|text| text.parse().ok())
-        .ok_or_else(|| Fault::because(ProblemCode::BadMetadata, "upload-metadata : « deposit » absent ou mal formé."))
+    given.and_then(|text| text.parse().ok()).ok_or_else(|| {
+        Fault::because(ProblemCode::BadMetadata, "upload-metadata : « deposit » absent ou mal formé.")
+    })
 }
 
 fn name_of(metadata: &Metadata) -> Result<String> {
     let given = metadata.pairs.get("filename").or_else(|| metadata.pairs.get("name"));
-    tus::document_name(given.map_or("", String::as_str))
+    Ok(tus::document_name(given.map_or("", String::as_str))?)
 }
 
 async fn create_receiving(
@@ -150,7 +154,10 @@ async fn create_receiving(
         document = Some(id);
     }
     let pending = tx
-        .one("SELECT COUNT(*) AS n FROM uploads WHERE owner = $1 AND state = 'pending'", args![caller.account.0])
+        .one(
+            "SELECT COUNT(*) AS n FROM uploads WHERE owner = $1 AND state = 'pending'",
+            args![caller.account.0],
+        )
         .await?;
     if pending.get::<i64>("n")? >= i64::from(options.pending_uploads) {
         let detail = format!("Au plus {} envois inachevés par compte.", options.pending_uploads);
@@ -201,10 +208,14 @@ async fn create_final(
     list: &[UploadId],
 ) -> Result<(UploadId, DocumentId)> {
     if tus::length(headers)?.is_some() {
-        return Err(Fault::because(ProblemCode::BadMetadata, "Une concaténation ne porte pas upload-length."));
+        return Err(Fault::because(
+            ProblemCode::BadMetadata,
+            "Une concaténation ne porte pas upload-length.",
+        ));
     }
     let (deposit, name) = (deposit_of(metadata)?, name_of(metadata)?);
-    let concat = headers.get(&tus::UPLOAD_CONCAT).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+    let concat =
+        headers.get(&tus::UPLOAD_CONCAT).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
     let now = hub.now();
     let upload = UploadId::new();
     let mut tx = hub.db().write().await?;
@@ -225,7 +236,9 @@ async fn create_final(
         match row.get::<String>("state")?.as_str() {
             "complete" if row.get::<Option<Uuid>>("document")?.is_none() => {}
             "complete" => return Err(ProblemCode::PartUsed.into()),
-            "pending" => return Err(Fault::because(ProblemCode::Conflict, "Une partie n'est pas entièrement reçue.")),
+            "pending" => {
+                return Err(Fault::because(ProblemCode::Conflict, "Une partie n'est pas entièrement reçue."));
+            }
             _ => return Err(ProblemCode::Gone.into()),
         }
         documents::add_part(&mut tx, document, part, *id, size).await?;
@@ -271,7 +284,12 @@ fn too_large(max: u64) -> Fault {
 ///
 /// # Errors
 /// 413 when the quota does not hold them.
-pub(crate) async fn reserve(tx: &mut Tx, organisation: OrganisationId, reserved: u64, wanted: u64) -> Result<u64> {
+pub(crate) async fn reserve(
+    tx: &mut Tx,
+    organisation: OrganisationId,
+    reserved: u64,
+    wanted: u64,
+) -> Result<u64> {
     let Some(more) = wanted.checked_sub(reserved).filter(|more| *more > 0) else { return Ok(reserved) };
     let moved = tx
         .execute(
@@ -299,7 +317,12 @@ pub(crate) async fn completed(
 }
 
 /// HEAD: the durable offset.
-pub(crate) async fn state(State(hub): State<Hub>, caller: Caller, Path(id): Path<UploadId>, headers: HeaderMap) -> Response {
+pub(crate) async fn state(
+    State(hub): State<Hub>,
+    caller: Caller,
+    Path(id): Path<UploadId>,
+    headers: HeaderMap,
+) -> Response {
     answer(upload_state(&hub, &caller, id, &headers).await)
 }
 
@@ -384,7 +407,7 @@ async fn write(
     if hub.stopping() {
         return Err(ProblemCode::Stopping.into());
     }
-    let checksum = tus::checksum(headers)?;
+    let checksum = tus::checksum(headers)?.map(Checksum::from);
     let announced = content_length(headers);
     let Some(target) = take(hub, caller, id, offset, length, announced).await? else {
         // Complete already: a request that adds nothing is answered as its twin was.
@@ -401,10 +424,15 @@ async fn write(
     let offset = HeaderValue::from(received.offset);
     match received.ended {
         Ended::Body => Ok(received),
-        Ended::Cut => Err(Fault::because(ProblemCode::BadRequest, "L'envoi a été coupé.").with(tus::UPLOAD_OFFSET, offset)),
+        Ended::Cut => {
+            Err(Fault::because(ProblemCode::BadRequest, "L'envoi a été coupé.")
+                .with(tus::UPLOAD_OFFSET, offset))
+        }
         Ended::Stopping => Err(Fault::new(ProblemCode::Stopping).with(tus::UPLOAD_OFFSET, offset)),
         Ended::TakenOver => Err(ProblemCode::TakenOver.into()),
-        Ended::TooLarge => Err(Fault::because(ProblemCode::TooLarge, "Plus d'octets que la taille annoncée.")),
+        Ended::TooLarge => {
+            Err(Fault::because(ProblemCode::TooLarge, "Plus d'octets que la taille annoncée."))
+        }
     }
 }
 
@@ -428,7 +456,11 @@ async fn take(
         )
         .await?;
     let Some(row) = row else {
-        return if why_not_taken(&mut tx, caller, id, offset, now).await? { Ok(None) } else { Err(ProblemCode::Conflict.into()) };
+        return if why_not_taken(&mut tx, caller, id, offset, now).await? {
+            Ok(None)
+        } else {
+            Err(ProblemCode::Conflict.into())
+        };
     };
     let mut size = row.get::<Option<i64>>("size")?.map(|n| u64::try_from(n).unwrap_or(0));
     let mut reserved = u64::try_from(row.get::<i64>("reserved")?).unwrap_or(0);
@@ -495,10 +527,14 @@ async fn why_not_taken(tx: &mut Tx, caller: &Caller, id: UploadId, offset: u64, 
         .ok_or(ProblemCode::NotFound)?;
     let received = row.get::<i64>("received")?;
     match (row.get::<String>("kind")?.as_str(), row.get::<String>("state")?.as_str()) {
-        ("final", _) => Err(Fault::because(ProblemCode::Forbidden, "Une concaténation ne reçoit pas d'octets.")),
+        ("final", _) => {
+            Err(Fault::because(ProblemCode::Forbidden, "Une concaténation ne reçoit pas d'octets."))
+        }
         (_, "ended") => Err(ProblemCode::Gone.into()),
         (_, "pending") if row.get::<Time>("expires")? <= now => Err(ProblemCode::Gone.into()),
-        _ if received != signed(offset) => Err(Fault::new(ProblemCode::WrongOffset).with(tus::UPLOAD_OFFSET, received)),
+        _ if received != signed(offset) => {
+            Err(Fault::new(ProblemCode::WrongOffset).with(tus::UPLOAD_OFFSET, received))
+        }
         (_, "complete") => Ok(true),
         _ => Ok(false),
     }
@@ -539,7 +575,11 @@ async fn terminate_upload(hub: &Hub, caller: &Caller, id: UploadId, headers: &He
             end(&mut tx, now, id).await?;
         }
     }
-    Event::new("upload.terminated").by(caller.account).detail(serde_json::json!({ "upload": id })).write(&mut tx, now).await?;
+    Event::new("upload.terminated")
+        .by(caller.account)
+        .detail(serde_json::json!({ "upload": id }))
+        .write(&mut tx, now)
+        .await?;
     tx.commit().await?;
     hub.end_writer(id);
     hub.inner.bell.notify_waiters();
@@ -617,7 +657,8 @@ pub(crate) async fn list(
     let next = if more { items.last().map(|last| last.id.to_string()) } else { None };
     if let Some(deposit) = filter.deposit {
         // A partial upload says its deposit, if at all, in its metadata.
-        let told = |u: &PendingUpload| u.deposit.or_else(|| u.metadata.get("deposit").and_then(|d| d.parse().ok()));
+        let told =
+            |u: &PendingUpload| u.deposit.or_else(|| u.metadata.get("deposit").and_then(|d| d.parse().ok()));
         items.retain(|upload| told(upload) == Some(deposit));
     }
     Ok(Json(Page { items, next }))

@@ -2,12 +2,12 @@
 //!
 //! Nothing is prepared on a disk and nothing is held: memory is the same for one page and for 100 GB.
 
+use crate::Hub;
 use crate::access::Caller;
 use crate::content::Content;
 use crate::deposits;
 use crate::download::{Outlet, Trail, disposition, outlet};
 use crate::fault::{Fault, Result};
-use crate::Hub;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -84,7 +84,11 @@ impl Basin {
             Err(_) => return Err(Fault::internal("poisoned")),
         };
         // A client that has gone ends the work; the outlet knows what was taken.
-        if held.is_empty() || outlet.send(Bytes::from(held)).await { Ok(()) } else { Err(Fault::internal("client gone")) }
+        if held.is_empty() || outlet.send(Bytes::from(held)).await {
+            Ok(())
+        } else {
+            Err(Fault::internal("client gone"))
+        }
     }
 }
 

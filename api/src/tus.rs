@@ -1,34 +1,49 @@
-//! The headers of tus 1.0.0, parsed strictly and with limits.
+//! The headers of tus 1.0.0: their names, for server and client, and their strict parsing, with limits.
 //!
 //! Pure: bytes in, values out. Fuzzed (`fuzz_targets/tus_headers.rs`). Must never panic, whatever the bytes.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use pli_api::{ProblemCode, UploadId};
 use std::collections::BTreeMap;
 
-use crate::fault::{Fault, Result};
+use crate::{ProblemCode, UploadId};
 
-pub(crate) const TUS_RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
-pub(crate) const TUS_VERSION: HeaderName = HeaderName::from_static("tus-version");
-pub(crate) const TUS_EXTENSION: HeaderName = HeaderName::from_static("tus-extension");
-pub(crate) const TUS_MAX_SIZE: HeaderName = HeaderName::from_static("tus-max-size");
-pub(crate) const TUS_CHECKSUM_ALGORITHM: HeaderName = HeaderName::from_static("tus-checksum-algorithm");
-pub(crate) const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
-pub(crate) const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
-pub(crate) const UPLOAD_DEFER_LENGTH: HeaderName = HeaderName::from_static("upload-defer-length");
-pub(crate) const UPLOAD_METADATA: HeaderName = HeaderName::from_static("upload-metadata");
-pub(crate) const UPLOAD_CONCAT: HeaderName = HeaderName::from_static("upload-concat");
-pub(crate) const UPLOAD_CHECKSUM: HeaderName = HeaderName::from_static("upload-checksum");
-pub(crate) const UPLOAD_EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
-pub(crate) const METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
+/// `tus-resumable`.
+pub const TUS_RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
+/// `tus-version`.
+pub const TUS_VERSION: HeaderName = HeaderName::from_static("tus-version");
+/// `tus-extension`.
+pub const TUS_EXTENSION: HeaderName = HeaderName::from_static("tus-extension");
+/// `tus-max-size`.
+pub const TUS_MAX_SIZE: HeaderName = HeaderName::from_static("tus-max-size");
+/// `tus-checksum-algorithm`.
+pub const TUS_CHECKSUM_ALGORITHM: HeaderName = HeaderName::from_static("tus-checksum-algorithm");
+/// `upload-offset`.
+pub const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
+/// `upload-length`.
+pub const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
+/// `upload-defer-length`.
+pub const UPLOAD_DEFER_LENGTH: HeaderName = HeaderName::from_static("upload-defer-length");
+/// `upload-metadata`.
+pub const UPLOAD_METADATA: HeaderName = HeaderName::from_static("upload-metadata");
+/// `upload-concat`.
+pub const UPLOAD_CONCAT: HeaderName = HeaderName::from_static("upload-concat");
+/// `upload-checksum`.
+pub const UPLOAD_CHECKSUM: HeaderName = HeaderName::from_static("upload-checksum");
+/// `upload-expires`.
+pub const UPLOAD_EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
+/// `x-http-method-override`.
+pub const METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
 
-pub(crate) const VERSION: HeaderValue = HeaderValue::from_static("1.0.0");
-pub(crate) const EXTENSIONS: HeaderValue = HeaderValue::from_static(
+/// The protocol version spoken.
+pub const VERSION: HeaderValue = HeaderValue::from_static("1.0.0");
+/// The extensions offered.
+pub const EXTENSIONS: HeaderValue = HeaderValue::from_static(
     "creation,creation-with-upload,creation-defer-length,checksum,expiration,termination,concatenation",
 );
-pub(crate) const CHECKSUM_ALGORITHMS: HeaderValue = HeaderValue::from_static("sha256,sha1");
+/// The algorithms of `Upload-Checksum` offered.
+pub const CHECKSUM_ALGORITHMS: HeaderValue = HeaderValue::from_static("sha256,sha1");
 
 /// The most bytes of an `Upload-Metadata` header.
 const METADATA_MAX: usize = 8 << 10;
@@ -37,12 +52,34 @@ const METADATA_PAIRS: usize = 64;
 /// The most parts of a concatenation.
 pub const PARTS_MAX: usize = 1024;
 
+/// A header that is refused: the problem, and one more sentence about it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The problem's code.
+    pub code: ProblemCode,
+    /// What is wrong, for the person at the other end.
+    pub detail: Option<String>,
+}
+
+/// A parsed value, or why it is refused.
+pub type Result<T> = std::result::Result<T, Refused>;
+
+impl Refused {
+    fn because(code: ProblemCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: Some(detail.into()) }
+    }
+
+    const fn new(code: ProblemCode) -> Self {
+        Self { code, detail: None }
+    }
+}
+
 /// One header's value, refused when it is repeated: two values would be two meanings.
 fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h HeaderValue>> {
     let mut values = headers.get_all(name).iter();
     let first = values.next();
     if values.next().is_some() {
-        return Err(Fault::because(ProblemCode::BadMetadata, format!("En-tête répété : {name}.")));
+        return Err(Refused::because(ProblemCode::BadMetadata, format!("En-tête répété : {name}.")));
     }
     Ok(first)
 }
@@ -54,7 +91,7 @@ fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h He
 pub fn resumable(headers: &HeaderMap) -> Result<()> {
     match single(headers, &TUS_RESUMABLE)? {
         Some(value) if value == VERSION => Ok(()),
-        _ => Err(Fault::new(ProblemCode::TusVersion).with(TUS_VERSION, VERSION)),
+        _ => Err(Refused::new(ProblemCode::TusVersion)),
     }
 }
 
@@ -65,7 +102,7 @@ fn number(headers: &HeaderMap, name: &HeaderName) -> Result<Option<u64>> {
     let text = std::str::from_utf8(digits).ok().filter(|_| digits.iter().all(u8::is_ascii_digit));
     match text.and_then(|text| text.parse::<u64>().ok()).filter(|n| i64::try_from(*n).is_ok()) {
         Some(number) => Ok(Some(number)),
-        None => Err(Fault::because(ProblemCode::BadMetadata, format!("Nombre attendu : {name}."))),
+        None => Err(Refused::because(ProblemCode::BadMetadata, format!("Nombre attendu : {name}."))),
     }
 }
 
@@ -75,7 +112,7 @@ fn number(headers: &HeaderMap, name: &HeaderName) -> Result<Option<u64>> {
 /// 400 when absent or not a number.
 pub fn offset(headers: &HeaderMap) -> Result<u64> {
     number(headers, &UPLOAD_OFFSET)?
-        .ok_or_else(|| Fault::because(ProblemCode::BadMetadata, "En-tête absent : upload-offset."))
+        .ok_or_else(|| Refused::because(ProblemCode::BadMetadata, "En-tête absent : upload-offset."))
 }
 
 /// `Upload-Length`, if given.
@@ -94,7 +131,7 @@ pub fn creation_length(headers: &HeaderMap) -> Result<Option<u64>> {
     match (length(headers)?, single(headers, &UPLOAD_DEFER_LENGTH)?) {
         (Some(length), None) => Ok(Some(length)),
         (None, Some(value)) if value == "1" => Ok(None),
-        _ => Err(Fault::because(
+        _ => Err(Refused::because(
             ProblemCode::BadMetadata,
             "Indiquer la taille : upload-length, ou upload-defer-length: 1.",
         )),
@@ -117,7 +154,7 @@ pub enum Concat {
 /// # Errors
 /// 400 when it is malformed, names no part, one part twice, or more than [`PARTS_MAX`].
 pub fn concat(headers: &HeaderMap) -> Result<Concat> {
-    let malformed = || Fault::because(ProblemCode::BadMetadata, "En-tête mal formé : upload-concat.");
+    let malformed = || Refused::because(ProblemCode::BadMetadata, "En-tête mal formé : upload-concat.");
     let Some(value) = single(headers, &UPLOAD_CONCAT)? else { return Ok(Concat::Whole) };
     let text = value.to_str().map_err(|_| malformed())?;
     if text == "partial" {
@@ -159,7 +196,7 @@ pub fn metadata(headers: &HeaderMap) -> Result<Metadata> {
 /// # Errors
 /// As [`metadata`].
 pub fn metadata_of(value: &[u8]) -> Result<Metadata> {
-    let refuse = |why: &str| Fault::because(ProblemCode::BadMetadata, format!("upload-metadata : {why}."));
+    let refuse = |why: &str| Refused::because(ProblemCode::BadMetadata, format!("upload-metadata : {why}."));
     if value.len() > METADATA_MAX {
         return Err(refuse("trop long"));
     }
@@ -197,7 +234,7 @@ const NAME_MAX: usize = 1024;
 /// # Errors
 /// 400 when there is no such name in it.
 pub fn document_name(given: &str) -> Result<String> {
-    let refuse = || Fault::because(ProblemCode::BadMetadata, "Nom de fichier absent ou non permis.");
+    let refuse = || Refused::because(ProblemCode::BadMetadata, "Nom de fichier absent ou non permis.");
     let name = given.replace('\\', "/");
     let hidden = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     if name.chars().count() > NAME_MAX || name.chars().any(hidden) {
@@ -213,59 +250,37 @@ pub fn document_name(given: &str) -> Result<String> {
 /// A media type as it is kept: `application/octet-stream` when absent or not of the form `type/subtype`.
 #[must_use]
 pub fn media_type(given: Option<&String>) -> String {
-    let token = |s: &str| {
-        !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b))
-    };
+    let token =
+        |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b));
     let essence = given.map(|g| g.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
     essence
         .filter(|e| e.len() <= 127 && e.split_once('/').is_some_and(|(a, b)| token(a) && token(b)))
         .unwrap_or_else(|| "application/octet-stream".to_owned())
 }
 
-/// An announced checksum and the hash that runs beside the bytes.
-pub enum Checksum {
+/// An announced checksum, by its algorithm.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Announced {
     /// SHA-256.
-    Sha256(Box<sha2::Sha256>, Vec<u8>),
+    Sha256([u8; 32]),
     /// SHA-1, which tus obliges servers to know.
-    Sha1(Box<sha1::Sha1>, Vec<u8>),
+    Sha1([u8; 20]),
 }
 
 /// `Upload-Checksum`, if given.
 ///
 /// # Errors
 /// 400 when it is malformed or of an algorithm that is not offered.
-pub fn checksum(headers: &HeaderMap) -> Result<Option<Checksum>> {
-    use sha2::Digest as _;
-    let refuse = || Fault::new(ProblemCode::BadChecksum);
+pub fn checksum(headers: &HeaderMap) -> Result<Option<Announced>> {
+    let refuse = || Refused::new(ProblemCode::BadChecksum);
     let Some(value) = single(headers, &UPLOAD_CHECKSUM)? else { return Ok(None) };
     let text = value.to_str().map_err(|_| refuse())?;
     let (algorithm, encoded) = text.split_once(' ').ok_or_else(refuse)?;
     let expected = STANDARD.decode(encoded.trim()).map_err(|_| refuse())?;
-    match (algorithm, expected.len()) {
-        ("sha256", 32) => Ok(Some(Checksum::Sha256(Box::new(sha2::Sha256::new()), expected))),
-        ("sha1", 20) => Ok(Some(Checksum::Sha1(Box::new(sha1::Sha1::new()), expected))),
+    match algorithm {
+        "sha256" => Ok(Some(Announced::Sha256(expected.try_into().map_err(|_| refuse())?))),
+        "sha1" => Ok(Some(Announced::Sha1(expected.try_into().map_err(|_| refuse())?))),
         _ => Err(refuse()),
-    }
-}
-
-impl Checksum {
-    /// Takes the next bytes of the body.
-    pub fn update(&mut self, bytes: &[u8]) {
-        use sha2::Digest as _;
-        match self {
-            Self::Sha256(hash, _) => hash.update(bytes),
-            Self::Sha1(hash, _) => hash.update(bytes),
-        }
-    }
-
-    /// Whether the bytes had the announced checksum.
-    #[must_use]
-    pub fn matches(self) -> bool {
-        use sha2::Digest as _;
-        match self {
-            Self::Sha256(hash, expected) => hash.finalize().as_slice() == expected,
-            Self::Sha1(hash, expected) => hash.finalize().as_slice() == expected,
-        }
     }
 }
 
@@ -276,18 +291,22 @@ mod tests {
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         let mut map = HeaderMap::new();
         for (name, value) in pairs {
-            map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+            map.append(
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            );
         }
         map
     }
 
     fn code<T>(result: Result<T>) -> ProblemCode {
-        result.err().map(|fault| fault.code()).unwrap()
+        result.err().map(|refused| refused.code).unwrap()
     }
 
     #[test]
     fn metadata_as_tus_clients_write_it() {
-        let meta = metadata_of(b"filename w6lub25jw6kucGRm,is_confidential,filetype YXBwbGljYXRpb24vcGRm").unwrap();
+        let meta =
+            metadata_of(b"filename w6lub25jw6kucGRm,is_confidential,filetype YXBwbGljYXRpb24vcGRm").unwrap();
         assert_eq!(meta.pairs["filename"], "énoncé.pdf");
         assert_eq!(meta.pairs["is_confidential"], "");
         assert_eq!(metadata_of(b"").unwrap().pairs.len(), 0);
@@ -330,17 +349,19 @@ mod tests {
     }
 
     #[test]
-    fn checksums_compare() {
-        let value = format!("sha1 {}", STANDARD.encode(hex::decode("aaf4c61ddcc5e8a2dabede0f3b482cd9aea9434d").unwrap()));
-        let mut sum = checksum(&headers(&[("upload-checksum", &value)])).unwrap().unwrap();
-        sum.update(b"hel");
-        sum.update(b"lo");
-        assert!(sum.matches());
-        let mut sum = checksum(&headers(&[("upload-checksum", &value)])).unwrap().unwrap();
-        sum.update(b"hellO");
-        assert!(!sum.matches());
+    fn checksums_have_the_length_of_their_algorithm() {
+        let value = format!("sha1 {}", STANDARD.encode([7; 20]));
+        assert_eq!(
+            checksum(&headers(&[("upload-checksum", &value)])).unwrap(),
+            Some(Announced::Sha1([7; 20]))
+        );
+        assert_eq!(checksum(&HeaderMap::new()).unwrap(), None);
         for bad in ["md5 AAAA", "sha256", "sha256 AAAA", "sha1 ???", "sha256  "] {
-            assert_eq!(code(checksum(&headers(&[("upload-checksum", bad)]))), ProblemCode::BadChecksum, "{bad}");
+            assert_eq!(
+                code(checksum(&headers(&[("upload-checksum", bad)]))),
+                ProblemCode::BadChecksum,
+                "{bad}"
+            );
         }
     }
 

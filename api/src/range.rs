@@ -16,7 +16,8 @@ pub enum Asked {
 /// Reads a `Range` header's value against the content's size.
 #[must_use]
 pub fn range(value: Option<&[u8]>, size: u64) -> Asked {
-    let Some(spec) = value.and_then(|v| std::str::from_utf8(v).ok()).and_then(|v| v.trim().strip_prefix("bytes="))
+    let Some(spec) =
+        value.and_then(|v| std::str::from_utf8(v).ok()).and_then(|v| v.trim().strip_prefix("bytes="))
     else {
         return Asked::Whole;
     };
@@ -56,7 +57,9 @@ mod tests {
         assert_eq!(of("bytes=-20000"), Asked::Part(0..10_000));
         assert_eq!(of("bytes=10000-"), Asked::Outside);
         assert_eq!(of("bytes=-0"), Asked::Outside);
-        for whole in ["bytes=5-4", "bytes=0-1,3-4", "lines=1-2", "bytes=", "bytes=-", "bytes=a-b", "bytes=+1-2"] {
+        for whole in
+            ["bytes=5-4", "bytes=0-1,3-4", "lines=1-2", "bytes=", "bytes=-", "bytes=a-b", "bytes=+1-2"]
+        {
             assert_eq!(of(whole), Asked::Whole, "{whole}");
         }
         assert_eq!(range(None, 10), Asked::Whole);
