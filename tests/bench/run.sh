@@ -2,6 +2,7 @@
 # Every benchmark, with release binaries: sealing, transfers, memory, small documents. Exits with 1 when a
 # goal is missed. BENCH_QUICK=1 takes smaller files and fewer rounds.
 set -euo pipefail
+export PYTHONDONTWRITEBYTECODE=1
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 cargo build --release --locked -p pli -p pli-tests --bin pli --bin bench-client
 missed=0

@@ -3,6 +3,7 @@
 # s3s-fs, which needs no build of half an hour).
 #   tests/bench/small.sh [--count 1000] [--workers 1,8,32] [--backends embedded,services]
 set -euo pipefail
+export PYTHONDONTWRITEBYTECODE=1
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 case " $* " in
   *" --backends embedded "*) exec python3 "$here/small.py" "$@" ;;

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Garage, an S3 service for several machines, for tests: `garage.sh build | one|three|env|stop DIR | kill|revive N DIR`.
+# Garage, an S3 service for several machines, for tests: `garage.sh build | one|three|env|stop DIR | kill|revive N DIR | bucket NAME SIZE DIR`.
 #
 # build          builds Garage 2.5.0 into the cache, once (about half an hour of one core).
 # one DIR        starts one node with a bucket `pli`; prints what `env` prints.
 # three DIR      starts three nodes, every object on each; prints what `env` prints.
 # env DIR        prints the variables PLI_TEST_S3_* for a shell; requests go to node 1.
 # kill N DIR     kills node N with SIGKILL.
-# revive N DIR   starts it again.
+# revive N DIR   starts it again, and waits until it and node 1 see all three.
+# bucket NAME SIZE DIR   makes another bucket, which takes at most SIZE (10KiB, 1GiB…).
 # stop DIR       stops every node.
 #
 # Garage is AGPL: it runs as a process of its own, and nothing of it becomes part of Pli.
@@ -51,6 +52,8 @@ run_node() {
 
 ask() { local dir=$1 n=$2; shift 2; "$garage" -c "$dir/node$n/garage.toml" "$@"; }
 
+sees_all() { ask "$1" "$2" json-api GetClusterHealth 2>/dev/null | grep -q '"connectedNodes": 3,'; }
+
 secrets() {
     for name in rpc_secret secret; do
         [ -f "$1/$name" ] || head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$1/$name"
@@ -87,7 +90,11 @@ kill | revive)
     [ $# = 3 ] || die "usage: $0 $action N DIR"
     dir=$(cd "$3" && pwd)
     ;;
-*) die "usage: $0 build | one|three|env|stop DIR | kill|revive N DIR" ;;
+bucket)
+    [ $# = 4 ] || die "usage: $0 bucket NAME SIZE DIR"
+    dir=$(cd "$4" && pwd)
+    ;;
+*) die "usage: $0 build | one|three|env|stop DIR | kill|revive N DIR | bucket NAME SIZE DIR" ;;
 esac
 
 case $action in
@@ -123,6 +130,14 @@ three)
     ;;
 env) print_env "$dir" ;;
 kill) end KILL "$dir/node$2/pid" ;;
-revive) run_node "$dir" "$2" ;;
+revive)
+    run_node "$dir" "$2"
+    for n in "$2" 1; do wait_for "a connection to all nodes" "$dir/node$n/pid" sees_all "$dir" "$n"; done
+    ;;
+bucket)
+    ask "$dir" 1 bucket create "$2" >/dev/null
+    ask "$dir" 1 bucket allow --read --write "$2" --key "$access" >/dev/null
+    ask "$dir" 1 bucket set-quotas --max-size "$3" "$2" >/dev/null
+    ;;
 stop) for node in "$dir"/node*; do end TERM "$node/pid"; done ;;
 esac

@@ -204,11 +204,11 @@ impl Site {
     /// The command line refused.
     pub async fn member(&self, address: &str) -> Result<Member> {
         let organisation = async {
-            self.run(&["organisation", "add", ORGANISATION, "--quota", &self.options.quota]).await.map(|_| ())
+            self.run(&["org", "add", ORGANISATION, "--quota", &self.options.quota]).await.map(|_| ())
         };
         self.organisation.get_or_try_init(|| organisation).await?;
         let name = format!("{address} (personne fictive)");
-        self.run(&["user", "add", address, "--name", &name, "--organisation", ORGANISATION]).await?;
+        self.run(&["user", "add", address, "--name", &name, "--org", ORGANISATION]).await?;
         let said = self.run(&["token", "add", address, "--name", "essai"]).await?;
         let token = said.split_whitespace().find(|word| word.starts_with("pli_"));
         let token = token.with_context(|| format!("no token in {said:?}"))?.to_owned();
