@@ -75,7 +75,7 @@ impl DecryptionHelper for Holder {
     }
 }
 
-fn open(arguments: &[String]) -> Result<(), Box<dyn Error>> {
+pub(crate) fn open(arguments: &[String], out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let [secret, passphrase, files @ ..] = arguments else {
         return Err("usage: open_with_sequoia SECRET-KEY PASSPHRASE-FILE FILE…".into());
     };
@@ -92,14 +92,13 @@ fn open(arguments: &[String]) -> Result<(), Box<dyn Error>> {
     let policy = StandardPolicy::new();
     let holder = Holder { secret, passphrase };
     let mut content = DecryptorBuilder::from_bytes(&message)?.with_policy(&policy, None, holder)?;
-    let mut out = io::stdout().lock();
-    io::copy(&mut content, &mut out)?;
+    io::copy(&mut content, out)?;
     Ok(out.flush()?)
 }
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match open(&arguments) {
+    match open(&arguments, &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("open_with_sequoia: {error}");

@@ -43,8 +43,8 @@ const ONE_PASS_SIGNATURE: u8 = 4;
 const LITERAL_DATA: u8 = 11;
 const SIGNATURE: u8 = 2;
 
-/// What a document is made of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What a document is made of. Its `Debug` leaves out the name, which says what a case is about.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// 1.
@@ -93,6 +93,19 @@ pub struct ManifestSegment {
     pub salt: String,
     /// The packet's final tag, in lower-case hexadecimal.
     pub tag: String,
+}
+
+impl fmt::Debug for Manifest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Manifest")
+            .field("version", &self.version)
+            .field("document", &self.document)
+            .field("deposit", &self.deposit)
+            .field("size", &self.size)
+            .field("created", &self.created)
+            .field("parts", &self.parts)
+            .finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for ManifestPart {
@@ -162,7 +175,11 @@ impl Manifest {
         wrap_to: &[Recipient],
     ) -> Result<Vec<u8>, SealError> {
         self.check()?;
-        let json = Zeroizing::new(serde_json::to_vec(self).map_err(library)?);
+        // Room from the start: growing would leave copies of the keys behind.
+        let segments: usize = self.parts.iter().map(|part| part.segments.len()).sum();
+        let room = segments.saturating_add(self.parts.len()).saturating_mul(512).saturating_add(32_768);
+        let mut json = Zeroizing::new(Vec::with_capacity(room));
+        serde_json::to_writer(&mut *json, self).map_err(library)?;
         let signed = Zeroizing::new(self.sign(&json, ring)?);
         let mut sealed = key0.wrap(wrap_to)?;
         sealed.append(&mut seal_plain(key0, &[&signed])?);
@@ -220,7 +237,8 @@ impl Manifest {
             .checked_add(Duration::from_micros(micros))
             .ok_or(SealError::Manifest("time of creation"))?;
         let time = created.max(ring.signing_since());
-        let mut signed = Vec::new();
+        let mut signed =
+            Vec::with_capacity(json.len().saturating_add(json.len() / 256).saturating_add(4_096));
         let message = Message::new(&mut signed);
         let message =
             Signer::new(message, signer).map_err(library)?.creation_time(time).build().map_err(library)?;

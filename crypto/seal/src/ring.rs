@@ -86,7 +86,9 @@ impl fmt::Debug for Recipient {
 
 impl Recipient {
     /// Reads a certificate, armored or not, and chooses its encryption keys as they stand at the time
-    /// `at`. Sequoia's standard policy decides which signatures and algorithms still count.
+    /// `at`. Sequoia's standard policy decides which signatures and algorithms still count. Whether its
+    /// holder's software reads encrypted data packets of version 2 is not judged here: certificates of
+    /// version 4 rarely say so.
     ///
     /// # Errors
     /// [`SealError::Certificate`] when this is not one certificate, holds a secret key, or has no

@@ -321,7 +321,7 @@ fn nothing_secret_is_printed() {
         version: 1,
         document: String::new(),
         deposit: String::new(),
-        name: String::new(),
+        name: "canari.pdf".to_owned(),
         media_type: String::new(),
         size: 0,
         sha256: String::new(),

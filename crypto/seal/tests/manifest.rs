@@ -202,10 +202,14 @@ fn another_hubs_signature_is_refused() {
 
 /// The hub's signing key, as only its thief has it.
 fn signer() -> KeyPair {
-    let cert = Cert::from_bytes(&hubs().secret).unwrap();
-    let policy = StandardPolicy::new();
-    let key = cert.keys().with_policy(&policy, None).for_signing().secret().next().unwrap().key().clone();
-    key.decrypt_secret(&Password::from(PASSPHRASE)).unwrap().into_keypair().unwrap()
+    static SIGNER: OnceLock<KeyPair> = OnceLock::new();
+    let open = || {
+        let cert = Cert::from_bytes(&hubs().secret).unwrap();
+        let policy = StandardPolicy::new();
+        let key = cert.keys().with_policy(&policy, None).for_signing().secret().next().unwrap().key().clone();
+        key.decrypt_secret(&Password::from(PASSPHRASE)).unwrap().into_keypair().unwrap()
+    };
+    SIGNER.get_or_init(open).clone()
 }
 
 fn literal(message: Message<'_>, content: &[u8]) {
