@@ -27,6 +27,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+/// What servers answer when other bytes arrived than were sent; Garage says the last.
+const DAMAGED: [&str; 3] = ["BadDigest", "XAmzContentChecksumMismatch", "InvalidDigest"];
+
 /// Where the bucket is and how to speak to it.
 #[derive(Clone)]
 pub struct S3Options {
@@ -179,26 +182,41 @@ impl S3 {
         }
         let crc = aws_smithy_types::base64::encode(crc.finalize().to_be_bytes());
         let parts: Arc<[Bytes]> = parts.into();
-        // Every attempt sends the same parts again, without a copy.
-        let body = SdkBody::retryable(move || SdkBody::from_body_1_x(Parts::new(parts.clone())));
         let _turn = self.turn().await?;
-        let answer = self
-            .client
-            .put_object()
-            .bucket(&self.bucket)
-            .key(key.as_str())
-            .content_type("application/octet-stream")
-            .content_length(length)
-            .checksum_crc32(&crc)
-            .body(ByteStream::new(body))
-            .send()
-            .await
-            .map_err(sort)?;
-        match answer.checksum_crc32() {
-            Some(kept) if kept != crc => {
-                Err(BlobError::Unavailable("the store kept other bytes than were sent".to_owned()))
+        let mut left = self.attempts;
+        loop {
+            left = left.saturating_sub(1);
+            // Every attempt, the SDK's and ours, sends the same parts again, without a copy.
+            let parts = parts.clone();
+            let body = SdkBody::retryable(move || SdkBody::from_body_1_x(Parts::new(parts.clone())));
+            let answer = self
+                .client
+                .put_object()
+                .bucket(&self.bucket)
+                .key(key.as_str())
+                .content_type("application/octet-stream")
+                .content_length(length)
+                .checksum_crc32(&crc)
+                .body(ByteStream::new(body))
+                .send()
+                .await;
+            let damaged = match &answer {
+                // What it says to have kept, where it says it.
+                Ok(kept) => kept.checksum_crc32().is_some_and(|kept| kept != crc),
+                Err(e) => e.code().is_some_and(|code| DAMAGED.contains(&code)),
+            };
+            match answer {
+                _ if damaged && left > 0 => {
+                    tracing::warn!(%key, "object damaged on its way to the store: sent again")
+                }
+                _ if damaged => {
+                    return Err(BlobError::Unavailable(
+                        "an object is damaged on its way to the store".to_owned(),
+                    ));
+                }
+                Ok(_) => return Ok(()),
+                Err(e) => return Err(sort(e)),
             }
-            _ => Ok(()),
         }
     }
 
@@ -477,10 +495,7 @@ where
                 (408 | 429, _)
                 | (500..=599, _)
                 | (_, "SlowDown" | "RequestTimeout" | "RequestTimeTooSkewed") => BlobError::Unavailable(text),
-                // What arrived was not what was sent.
-                (_, "BadDigest" | "XAmzContentChecksumMismatch" | "IncompleteBody") => {
-                    BlobError::Unavailable(text)
-                }
+                (_, "IncompleteBody") => BlobError::Unavailable(text),
                 _ => BlobError::Other(text),
             }
         }

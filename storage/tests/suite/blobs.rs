@@ -159,7 +159,7 @@ async fn absent_objects(blobs: Blobs) {
 }
 
 async fn what_is_said_of_an_object(blobs: Blobs) {
-    let before = Time::from(std::time::SystemTime::now());
+    let before = crate::clock();
     let key = key();
     blobs.put(&key, parts(&content(123_456, 1))).await.unwrap();
     let meta = blobs.head(&key).await.unwrap().unwrap();

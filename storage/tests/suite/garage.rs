@@ -1,8 +1,8 @@
-//! A cluster that loses a node. Run with
-//! `tests/env/with.sh garage3 -- cargo nextest run -p pli-storage --run-ignored only garage::`.
+//! What only Garage shows: a cluster that loses a node, a quota, a bucket that is absent. Run with
+//! `tests/env/with.sh garage3 -- cargo test -p pli-storage --test suite -- --ignored garage::`.
 
 use crate::blobs::{all, bucket, content, key, parts};
-use pli_storage::{Class, testing};
+use pli_storage::{BlobError, Blobs, Class, S3Options, testing};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -14,6 +14,47 @@ fn script(line: &[&str]) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/env/garage.sh");
     let out = Command::new(script).args(line).arg(folder).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+}
+
+#[tokio::test]
+#[ignore = "needs Garage: make test-garage"]
+async fn a_bucket_that_is_absent() {
+    let options = S3Options { bucket: "absent-bucket".to_owned(), ..testing::s3().unwrap() };
+    let done = Blobs::s3(options).unwrap().probe().await;
+    assert!(matches!(done, Err(BlobError::Other(_))), "{done:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs Garage: make test-garage"]
+async fn a_bucket_that_is_full() {
+    let name = format!("small-{}", uuid::Uuid::now_v7().simple());
+    script(&["bucket", &name, "3MiB"]);
+    let blobs = Blobs::s3(S3Options { bucket: name, ..testing::s3().unwrap() }).unwrap();
+    let mut kept = Vec::new();
+    let error = loop {
+        let key = key();
+        match blobs.put(&key, parts(&content(1_000_000, 1))).await {
+            Ok(()) => kept.push(key),
+            Err(e) => {
+                assert_eq!(blobs.head(&key).await.unwrap(), None);
+                break e;
+            }
+        }
+        assert!(kept.len() < 20);
+    };
+    assert!(matches!(error, BlobError::Full(_)), "{error}");
+    // Room again once something is gone.
+    blobs.delete(kept.first().unwrap()).await.unwrap();
+    blobs.delete(kept.get(1).unwrap()).await.unwrap();
+    for _ in 0..100 {
+        // The cluster counts after the deletion, not with it.
+        match blobs.put(&key(), parts(&content(1_000_000, 1))).await {
+            Ok(()) => return,
+            Err(e) => assert!(matches!(e, BlobError::Full(_)), "{e}"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    unreachable!("still full");
 }
 
 /// One of three nodes is killed while objects are put and read: no call fails, nothing is lost; and

@@ -48,6 +48,12 @@ fn at(seconds: i64) -> Time {
     Time::from_micros(1_790_000_000_000_000 + seconds * 1_000_000)
 }
 
+/// The clock of this machine, by which a store dates its objects.
+#[expect(clippy::disallowed_methods, reason = "compared with times that a store gives")]
+fn clock() -> Time {
+    Time::from(std::time::SystemTime::now())
+}
+
 const SECOND: i64 = 1_000_000;
 
 /// Runs each case on both databases, as tests of their own.
