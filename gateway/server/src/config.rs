@@ -181,6 +181,8 @@ pub(crate) struct Store {
     /// `s3`: PEM authorities of the service, when they are not the machine's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) authorities: Option<PathBuf>,
+    /// `s3`: allow `http://` to another machine, on a network that is protected otherwise.
+    pub(crate) plain_http: bool,
     /// `s3`: requests under way at once.
     pub(crate) parallel: usize,
 }
@@ -198,6 +200,7 @@ impl Default for Store {
             secret_key: None,
             path_style: true,
             authorities: None,
+            plain_http: false,
             parallel: 32,
         }
     }

@@ -324,8 +324,8 @@ mod tests {
                     .as_bytes(),
             )
             .await;
-        let statuses: Vec<_> = answer.lines().filter(|line| line.starts_with("HTTP/1.1")).collect();
-        assert_eq!(statuses, ["HTTP/1.1 200 OK", "HTTP/1.1 400 Bad Request"]);
+        let statuses: Vec<_> = answer.match_indices("HTTP/1.1").map(|(at, _)| &answer[at..at + 12]).collect();
+        assert_eq!(statuses, ["HTTP/1.1 200", "HTTP/1.1 400"]);
         assert_eq!(server.seen.smuggled(), 0);
     }
 

@@ -72,6 +72,7 @@ pub(crate) struct Front {
     router: Router,
     limits: Arc<Limits>,
     secure: bool,
+    quiet: bool,
     client_address: ClientAddress,
 }
 
@@ -87,7 +88,13 @@ impl Front {
             }
             next.run(request).await
         }));
-        Self { router, limits, secure, client_address }
+        Self { router, limits, secure, quiet: false, client_address }
+    }
+
+    /// The same without log lines and metrics, for a listener that is asked the same thing every few
+    /// seconds.
+    pub(crate) fn quiet(self) -> Self {
+        Self { quiet: true, ..self }
     }
 
     /// Answers one request. Never fails: a panic below is a 500.
@@ -111,6 +118,7 @@ impl Front {
             route: route.clone(),
             client: self.client_address.show(peer.address),
             received: Arc::clone(&received),
+            quiet: self.quiet,
             status: None,
             sent: 0,
             complete: false,
@@ -372,6 +380,7 @@ pub(crate) struct Record {
     route: Route,
     client: Option<String>,
     received: Arc<AtomicU64>,
+    quiet: bool,
     status: Option<StatusCode>,
     sent: u64,
     complete: bool,
@@ -399,6 +408,9 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if self.quiet {
+            return;
+        }
         let taken: Duration = self.begun.elapsed();
         let received = self.received.load(Ordering::Relaxed);
         let route = self.route.0.get().map_or("none", MatchedPath::as_str);

@@ -6,7 +6,7 @@
 use std::{
     fmt, io,
     io::Write,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
@@ -44,6 +44,11 @@ impl fmt::Debug for Secret {
 /// Whether the permissions let every account of the machine read the file.
 pub(crate) fn readable_by_everyone(path: &Path) -> io::Result<bool> {
     Ok(std::fs::metadata(path)?.permissions().mode() & 0o004 != 0)
+}
+
+/// Makes a folder, and those above it, that only its owner can enter. One that exists is left as it is.
+pub(crate) fn make_private_folder(path: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Writes a new file that only its owner can read, durably. An existing file is never touched.

@@ -7,6 +7,7 @@
 //! content has its own HTTP/1.1 connection, so that each has its own TCP window and its own TLS
 //! state, and a stream that is cut does not take the others with it.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -350,18 +351,19 @@ impl Api {
         Ok(response.headers().get(ETAG).filter(|tag| !tag.as_bytes().starts_with(b"W/")).cloned())
     }
 
-    /// Content of a document, from `start` when the content is still the one of `tag`.
+    /// Content of a document: all of it, or a range when it is still the content of `tag`.
     /// The caller reads the body and watches for a stall.
     pub(super) async fn content(
         &self,
         client: &Client,
         document: DocumentId,
-        resume: Option<(u64, HeaderValue)>,
+        range: Option<(Range<u64>, HeaderValue)>,
     ) -> Result<Response, CallError> {
         let url = self.url(&format!("documents/{document}/content"))?;
         let mut request = client.request(Method::GET, url);
-        if let Some((start, tag)) = resume {
-            request = request.header(RANGE, format!("bytes={start}-")).header(IF_RANGE, tag);
+        if let Some((range, tag)) = range {
+            let value = format!("bytes={}-{}", range.start, range.end.saturating_sub(1));
+            request = request.header(RANGE, value).header(IF_RANGE, tag);
         }
         let response =
             tokio::time::timeout(QUIET, request.send()).await.map_err(|_| CallError::Stalled)??;

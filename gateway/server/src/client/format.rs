@@ -96,7 +96,7 @@ pub(super) fn plain(text: &str) -> String {
 
 /// One argument as a POSIX shell reads it back.
 pub(super) fn shell(argument: &str) -> String {
-    let safe = |c: char| c.is_ascii_alphanumeric() || "/._-=:@,+%".contains(c);
+    let safe = |c: char| c.is_alphanumeric() || "/._-=:@,+%".contains(c);
     if !argument.is_empty() && argument.chars().all(safe) {
         argument.to_owned()
     } else {

@@ -9,8 +9,8 @@
 //! | --- | --- |
 //! | 0 | done |
 //! | 1 | internal error, or standard output closed |
-//! | 2 | arguments, settings or token wrong |
-//! | 3 | refused by the server (4xx) |
+//! | 2 | arguments or settings wrong |
+//! | 3 | refused by the server (4xx): token, rights, unknown recipient |
 //! | 4 | server out of reach after retries, or content not available yet: try again later |
 //! | 5 | a SHA-256 differs, or the server says that a document is damaged |
 //! | 6 | a local file is unreadable, changed while it was sent, is already there, or the disk is full |
@@ -18,10 +18,13 @@
 //! | 130 | interrupted; the same command run again resumes |
 
 mod api;
+mod digest;
+mod fetch;
 mod files;
 mod format;
 mod list;
 mod names;
+mod partial;
 mod patience;
 mod plan;
 mod progress;
@@ -202,7 +205,9 @@ async fn asked_to_stop() {
 
 /// The command as it was typed; never holds the token, which no option takes.
 fn command_line() -> String {
-    let mut words: Vec<String> = std::env::args_os().map(|a| format::shell(&a.to_string_lossy())).collect();
+    // `--restart` again would throw away what this run sent.
+    let words = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).filter(|a| a != "--restart");
+    let mut words: Vec<String> = words.map(|a| format::shell(&a)).collect();
     if let Some(program) = words.first_mut() {
         *program = "pli".into();
     }

@@ -6,9 +6,13 @@ use std::path::PathBuf;
 
 /// Added to a file while it is not whole.
 pub(super) const PART: &str = ".part";
+/// Added to the name of the file that says how far a file in stripes is.
+pub(super) const STATE: &str = ".part.state";
+/// Added to that while it is written.
+pub(super) const NEW: &str = ".new";
 
-/// Bytes of one path component, room left for a number and `.part` within the usual 255.
-const COMPONENT: usize = 230;
+/// Bytes of one path component, room left for a number and these endings within the usual 255.
+const COMPONENT: usize = 220;
 
 /// A relative path for each document name, in the order given: the same list always gives the same
 /// paths, which is what lets a download resume.
@@ -30,11 +34,9 @@ fn place(mut name: Vec<String>, folders: &HashSet<String>, taken: &mut HashSet<S
     for number in 1_u64.. {
         name.push(if number == 1 { file.clone() } else { numbered(&file, number) });
         let full = key(&name);
-        let part = format!("{full}{PART}");
-        let free = [&full, &part].into_iter().all(|k| !taken.contains(k) && !folders.contains(k));
-        if free {
-            taken.insert(full);
-            taken.insert(part);
+        let keys = ["", PART, STATE, ".part.state.new"].map(|ending| format!("{full}{ending}"));
+        if keys.iter().all(|k| !taken.contains(k) && !folders.contains(k)) {
+            taken.extend(keys);
             break;
         }
         name.pop();
@@ -179,7 +181,7 @@ mod tests {
         assert!(name.len() <= COMPONENT && name.ends_with("é.pdf"), "{}", name.len());
         let name = one(&format!("a.{}", "é".repeat(300)));
         assert!(name.len() <= COMPONENT);
-        assert!(name.len() + " (1000)".len() + PART.len() <= 255);
+        assert!(name.len() + " (1000)".len() + STATE.len() + NEW.len() <= 255);
     }
 
     #[test]

@@ -207,7 +207,7 @@ fn recognise(
 
 /// Lengths of the parts of a file: equal but for the last, at most `streams` of them. Cutting again
 /// in as many parts as came out gives the same lengths.
-fn split(size: u64, streams: usize) -> Vec<u64> {
+pub(super) fn split(size: u64, streams: usize) -> Vec<u64> {
     let streams = u64::try_from(streams.max(1)).unwrap_or(u64::MAX);
     if size <= SPLIT_ABOVE || streams == 1 {
         return vec![size];

@@ -106,13 +106,15 @@ impl Progress {
     }
 
     pub(super) fn start(&self, phase: &'static str, total: u64, files: usize) {
-        self.set_phase(phase);
+        self.next_phase(phase);
         self.inner.total.store(total, Ordering::Relaxed);
         self.inner.files.store(files, Ordering::Relaxed);
     }
 
-    pub(super) fn set_phase(&self, phase: &'static str) {
+    /// Files are counted from none again.
+    pub(super) fn next_phase(&self, phase: &'static str) {
         *self.inner.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
+        self.inner.files_done.store(0, Ordering::Relaxed);
     }
 
     pub(super) fn file_done(&self) {

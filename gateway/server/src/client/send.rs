@@ -23,12 +23,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::api::{Api, Created, NewUpload, metadata};
+use super::digest::SharedDigest;
 use super::files::{self, Found, Source};
 use super::patience::Patience;
 use super::plan::{self, Known, Plan, Step};
 use super::progress::Progress;
 use super::settings::{ConnectionArgs, Settings};
-use super::upload::{self, Delivery, SharedDigest};
+use super::upload::{self, Delivery};
 use super::{Failure, Run, conclude, format, print, texts, to_json};
 
 /// How many files are hashed beside their transfer at a time.
@@ -121,7 +122,7 @@ async fn run(args: SendArgs, stop: CancellationToken) -> Result<(), Failure> {
         discard(&run, draft.id).await;
     }
     let digests = outcome?;
-    run.progress.set_phase(texts::CHECKING);
+    run.progress.next_phase(texts::CHECKING);
     transfer.check(&digests).await?;
     let deposit = send_it(&run, draft.id).await?;
     drop(display);
@@ -253,6 +254,7 @@ impl Transfer {
                 Step::Present(document) => {
                     this.document = Mutex::new(Some(document));
                     run.progress.piece().stands_at(size);
+                    run.progress.file_done();
                     apart.push(source);
                 }
                 Step::Whole(known) => {
@@ -356,6 +358,9 @@ impl Transfer {
             if delivered.document.is_some() {
                 *filling.document.lock().unwrap_or_else(PoisonError::into_inner) = delivered.document;
             }
+            if job.part.is_none() {
+                self.run.progress.file_done();
+            }
             if beside {
                 digests.push((index, upload::digest(&self.run, source, filling.digest.clone()).await?));
             }
@@ -382,6 +387,7 @@ impl Transfer {
         let parts: Vec<UploadId> =
             filling.parts.lock().unwrap_or_else(PoisonError::into_inner).iter().flatten().copied().collect();
         let document = self.join(source, parts).await?;
+        self.run.progress.file_done();
         *filling.document.lock().unwrap_or_else(PoisonError::into_inner) = document;
         Ok(())
     }

@@ -43,8 +43,8 @@ pub(super) const EXIT_CODES: &str = "\
 Codes de sortie :
   0    tout est fait
   1    erreur interne, ou sortie standard fermée
-  2    commande, réglages ou jeton incorrects
-  3    refusé par le serveur
+  2    commande ou réglages incorrects
+  3    refusé par le serveur (jeton, droits, destinataire inconnu…)
   4    serveur injoignable ou contenu pas encore disponible : réessayer plus tard
   5    empreinte SHA-256 différente, ou document endommagé
   6    fichier local illisible, modifié pendant l'envoi, déjà présent, ou disque plein
@@ -159,12 +159,11 @@ pub(super) const CRASHED: &str = "erreur interne : une tâche s'est arrêtée de
 
 // Files to send.
 pub(super) fn cannot_send(problems: &[String]) -> String {
-    format!(
-        "rien n'a été envoyé, car {} ne {} pas être lus :\n  {}",
-        count(problems.len(), "élément", "éléments"),
-        if problems.len() > 1 { "peuvent" } else { "peut" },
-        problems.join("\n  ")
-    )
+    let what = match problems.len() {
+        1 => "un élément ne peut pas être lu".to_owned(),
+        n => format!("{n} éléments ne peuvent pas être lus"),
+    };
+    format!("rien n'a été envoyé, car {what} :\n  {}", problems.join("\n  "))
 }
 pub(super) fn not_utf8(path: &Path) -> String {
     format!("{} : le nom n'est pas en UTF-8 ; renommez le fichier", plain(&path.to_string_lossy()))
@@ -229,7 +228,7 @@ pub(super) fn bad_retention(days: u32, min: u32, max: u32) -> String {
     format!("la conservation demandée ({days} jours) n'est pas permise : de {min} à {max} jours")
 }
 pub(super) fn sending(files: usize, bytes: u64, to: &str) -> String {
-    format!("Envoi de {}, {}, à {}", count(files, "fichier", "fichiers"), size(bytes), plain(to))
+    format!("Envoi à {} : {}, {}", plain(to), count(files, "fichier", "fichiers"), size(bytes))
 }
 pub(super) fn resumed(deposit: &str, there: u64) -> String {
     format!("Brouillon {deposit} repris : {} déjà sur le serveur", size(there))
@@ -302,7 +301,7 @@ pub(super) fn not_ready(name: &str) -> String {
     format!("{} n'est pas encore disponible", plain(name))
 }
 pub(super) fn receiving(files: usize, bytes: u64, from: &str) -> String {
-    format!("Réception de {}, {}, de {}", count(files, "document", "documents"), size(bytes), plain(from))
+    format!("Dépôt de {} : {}, {}", plain(from), count(files, "document", "documents"), size(bytes))
 }
 pub(super) fn renamed(from: &str, to: &str) -> String {
     format!("« {} » est enregistré sous le nom {to}", plain(from))
@@ -336,21 +335,17 @@ pub(super) fn restarting(name: &str) -> String {
     )
 }
 pub(super) fn received(done: usize, present: usize) -> String {
-    let mut text = format!(
-        "{} et vérifié{}",
-        count(done, "document reçu", "documents reçus"),
-        if done > 1 { "s" } else { "" }
-    );
-    if present > 0 {
-        text.push_str(&format!(
-            ", {} et vérifié{}",
-            count(present, "déjà présent", "déjà présents"),
-            if present > 1 { "s" } else { "" }
-        ));
+    let new = count(done, "document reçu et vérifié", "documents reçus et vérifiés");
+    let old = count(present, "document déjà présent et vérifié", "documents déjà présents et vérifiés");
+    match (done, present) {
+        (_, 0) => format!("{new}."),
+        (0, _) => format!("{old}."),
+        _ => format!("{new}, {old}."),
     }
-    text.push('.');
-    text
 }
+pub(super) const TOO_MUCH: &str = "plus de contenu que demandé";
+pub(super) const RANGE_IGNORED: &str =
+    "la suite d'un document a été demandée et son début est venu ; --streams 1 peut aider";
 
 // List.
 pub(super) const NOTHING: &str = "Aucun dépôt.";

@@ -13,11 +13,11 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use pli_api::{DepositId, DocumentId, DocumentState, UploadId};
 use reqwest::Client;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::api::{CallError, Created, NewUpload, metadata};
+use super::digest::SharedDigest;
 use super::files::{ReadError, Source, media_type};
 use super::patience::Patience;
 use super::plan::{self, Known, Step};
@@ -36,39 +36,18 @@ const VANISHINGS: u32 = 3;
 /// How often in a row a request may be called malformed before it is believed to be.
 const CUTS: u32 = 5;
 
-/// SHA-256 of a file as far as it was read from its start.
-#[derive(Default)]
-pub(super) struct RunningDigest {
-    hash: Sha256,
-    upto: u64,
-}
-
-impl RunningDigest {
-    /// Takes what is new in a piece that starts at `at`; a piece beyond a gap is ignored.
-    fn take(&mut self, at: u64, piece: &[u8]) {
-        let known = self.upto.checked_sub(at).and_then(|n| usize::try_from(n).ok());
-        if let Some(new) = known.and_then(|n| piece.get(n..)) {
-            self.hash.update(new);
-            self.upto += new.len() as u64;
-        }
-    }
-}
-
-/// Shared by the transport of a piece and the computation of its file's digest.
-pub(super) type SharedDigest = Arc<Mutex<RunningDigest>>;
-
 /// Reads what was not hashed while it was sent, and gives the SHA-256 of the file in hexadecimal.
 pub(super) async fn digest(run: &Run, source: &Source, so_far: SharedDigest) -> Result<String, Failure> {
     let stop = run.stop.clone();
     let source = source.clone();
     let job = tokio::task::spawn_blocking(move || {
         let mut digest = std::mem::take(&mut *so_far.lock().unwrap_or_else(PoisonError::into_inner));
-        let read = source.read(digest.upto, source.size - digest.upto, |at, piece| {
+        let read = source.read(digest.upto(), source.size - digest.upto(), |at, piece| {
             digest.take(at, &piece);
             !stop.is_cancelled()
         });
         match read {
-            Ok(()) => Ok(hex::encode(digest.hash.finalize())),
+            Ok(()) => Ok(digest.finish()),
             Err(error) => Err(error.into_failure(&source)),
         }
     });
@@ -412,19 +391,6 @@ impl http_body::Body for Content {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_digest_takes_each_byte_once_whatever_is_sent_again() {
-        let content: Vec<u8> = (0..10_000_u32).map(|i| (i % 251) as u8).collect();
-        let mut digest = RunningDigest::default();
-        for (start, end) in
-            [(0, 3000), (1000, 2000), (2500, 4000), (9000, 10_000), (4000, 4000), (0, 7000), (7000, 10_000)]
-        {
-            digest.take(start as u64, &content[start..end]);
-        }
-        assert_eq!(digest.upto, 10_000);
-        assert_eq!(digest.hash.finalize(), Sha256::digest(&content));
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_flow_stalls_only_when_nothing_moves() {

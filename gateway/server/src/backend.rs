@@ -1,0 +1,135 @@
+//! What stands behind the listeners: database, store, keys and the hub, opened as configured.
+//!
+//! Owns the translation of the configuration into their options. Must never start a task.
+
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use pli_hub::{Clock, Hub, HubOptions, KeySource};
+use pli_seal::Passphrase;
+use pli_storage::{Blobs, Db, DbOptions, Dialect, JOBS_OWNER, S3Options, Sql, args};
+
+use crate::{
+    config::{Config, StoreKind},
+    keyfolder::KeyFolder,
+};
+
+/// Opens the database. What goes wrong is told without its address, which may hold a password.
+pub(crate) async fn database(config: &Config) -> anyhow::Result<Db> {
+    let url = config.database_url()?;
+    if url.reveal().starts_with("sqlite:") {
+        crate::secret::make_private_folder(&config.data.0)
+            .with_context(|| format!("dossier {}", config.data.0.display()))?;
+    }
+    let options = DbOptions { max_connections: config.database.max_connections.get(), ..DbOptions::default() };
+    Db::open(url.reveal(), options).await.context("base de données")
+}
+
+/// Brings the schema up to date.
+pub(crate) async fn migrate(db: &Db) -> anyhow::Result<()> {
+    db.migrate_jobs().await?;
+    db.migrate(pli_hub::OWNER, pli_hub::MIGRATIONS).await?;
+    Ok(())
+}
+
+/// For a process that serves: the embedded database is brought up to date, a PostgreSQL has to be.
+/// There several gateways may run, perhaps without the right to change the schema, and when it changes
+/// is the operator's to say.
+pub(crate) async fn migrated(config: &Config) -> anyhow::Result<Db> {
+    let db = database(config).await?;
+    if db.dialect() == Dialect::Sqlite {
+        migrate(&db).await?;
+        return Ok(db);
+    }
+    let wanted = pli_hub::MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
+    let applied = async |owner: &str| {
+        let sql = Sql::assembled(format!("SELECT MAX(version) AS version FROM {owner}_migrations"));
+        let row = db.optional(sql, args![]).await?;
+        row.map_or(Ok(None), |row| row.get::<Option<i64>>("version"))
+    };
+    db.ping().await.context("base de données")?;
+    match (applied(JOBS_OWNER).await, applied(pli_hub::OWNER).await) {
+        (Ok(Some(_)), Ok(Some(version))) if version == wanted => Ok(db),
+        (Ok(Some(_)), Ok(Some(version))) if version > wanted => {
+            bail!("la base de données a été migrée par une version plus récente de Pli")
+        }
+        _ => bail!("la base de données n'est pas migrée : « pli migrate » le fait"),
+    }
+}
+
+/// Opens the object store.
+pub(crate) fn store(config: &Config) -> anyhow::Result<Blobs> {
+    let store = &config.store;
+    let blobs = match store.kind {
+        StoreKind::Folder => {
+            Blobs::folder(&store.path).with_context(|| format!("dossier {}", store.path.display()))?
+        }
+        StoreKind::S3 => {
+            let secret = config.store_secret_key()?;
+            let ca = store.authorities.as_ref().map(|path| {
+                std::fs::read(path).with_context(|| format!("lecture impossible de {}", path.display()))
+            });
+            Blobs::s3(S3Options {
+                path_style: store.path_style,
+                ca: ca.transpose()?,
+                parallel: store.parallel,
+                plain_http: store.plain_http,
+                ..S3Options::new(
+                    &store.endpoint,
+                    &store.region,
+                    &store.bucket,
+                    &store.access_key,
+                    secret.reveal(),
+                )
+            })
+            .context("service S3")?
+        }
+    };
+    Ok(blobs)
+}
+
+pub(crate) fn key_folder(config: &Config) -> anyhow::Result<KeyFolder> {
+    let passphrase = Passphrase::new(config.passphrase()?.reveal()).context("keys.passphrase_file")?;
+    Ok(KeyFolder::new(config.keys.folder.clone(), passphrase))
+}
+
+/// Opens the hub's keys, in a way that a rotation by another process is learnt.
+pub(crate) async fn keys(config: &Config) -> anyhow::Result<KeySource> {
+    let folder = key_folder(config)?;
+    let source = tokio::task::spawn_blocking(move || KeySource::new(move || Ok(folder.open()?))).await?;
+    source.map_err(anyhow::Error::from_boxed)
+}
+
+/// The hub on a database that is up to date.
+pub(crate) async fn hub(config: &Config, db: Db) -> anyhow::Result<Hub> {
+    let (blobs, keys) = (store(config)?, keys(config).await?);
+    Ok(Hub::new(db, blobs, keys, options(config), Clock::System))
+}
+
+fn options(config: &Config) -> HubOptions {
+    let t = &config.transfers;
+    let bytes = |size: crate::config::Size| usize::try_from(size.0).unwrap_or(usize::MAX);
+    HubOptions {
+        max_size: t.max_size.0,
+        segment_size: bytes(t.segment_size),
+        transfer_memory: bytes(t.memory),
+        upload_memory: bytes(t.upload_memory),
+        pending_uploads: t.pending_uploads,
+        upload_expiry: i64::from(t.upload_days) * 86_400,
+        retention_days: (t.retention_days_min, t.retention_days_max, t.retention_days_default),
+        session_seconds: i64::from(t.session_hours) * 3600,
+    }
+}
+
+/// Whether database and store answer.
+pub(crate) fn readiness(hub: Hub) -> crate::operations::Readiness {
+    Arc::new(move || {
+        let hub = hub.clone();
+        Box::pin(async move {
+            hub.ready().await.map_err(|fault| {
+                tracing::warn!(error = %fault, "not ready");
+                "database-or-store"
+            })
+        })
+    })
+}

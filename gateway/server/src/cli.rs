@@ -1,0 +1,199 @@
+//! The command line: what can be asked of `pli`, in words.
+//!
+//! Owns names, arguments and help. Must never do anything itself.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Size;
+
+const EXIT_CODES: &str = "\
+Codes de retour :
+  0  fait
+  1  échec
+  2  ligne de commande refusée
+  3  configuration refusée
+  4  base de données, magasin ou service hors d'atteinte : réessayez
+  5  « check » ou « recover » : quelque chose manque ou est endommagé";
+
+/// Pli : passerelle scellée pour les échanges de documents de la justice.
+#[derive(Debug, Parser)]
+#[command(name = "pli", version, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    /// Fichier de configuration (TOML). Les variables PLI_SECTION__CLÉ passent avant lui.
+    #[arg(long, global = true, env = "PLI_CONFIG", value_name = "FICHIER")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Prépare un dossier : configuration commentée, phrase de passe, clé du hub.
+    Init(Init),
+    /// Sert l'API, et exécute les tâches de fond sauf si la configuration dit non.
+    Serve,
+    /// Exécute les tâches de fond seulement.
+    Worker,
+    /// Met à jour le schéma de la base de données.
+    Migrate,
+    /// La configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Fait une autorité et un certificat de serveur, pour le développement seulement.
+    DevPki(DevPki),
+    /// Les clés du hub.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Les organisations.
+    #[command(subcommand)]
+    Org(OrgCommand),
+    /// Les comptes.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Les jetons d'accès.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Compare la base de données et le magasin.
+    Check(Check),
+    /// Relit les documents depuis le magasin et la clé du hub, sans la base de données.
+    Recover(Recover),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// Dossier à préparer ; il ne doit pas contenir de pli.toml.
+    pub(crate) folder: PathBuf,
+    /// Fait aussi un certificat de développement.
+    #[arg(long)]
+    pub(crate) dev_pki: bool,
+    /// Nom ou adresse du serveur de développement, en plus de localhost. Répétable.
+    #[arg(long = "name", value_name = "NOM", requires = "dev_pki")]
+    pub(crate) names: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Vérifie la configuration et montre ce qu'elle donne, sans les secrets.
+    Check {
+        /// Essaie aussi la base de données et le magasin.
+        #[arg(long)]
+        reach: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DevPki {
+    /// Dossier où écrire ; aucun fichier n'est remplacé.
+    pub(crate) folder: PathBuf,
+    /// Nom ou adresse du serveur, en plus de localhost, 127.0.0.1 et ::1. Répétable.
+    #[arg(long = "name", value_name = "NOM")]
+    pub(crate) names: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Fait la première clé du hub.
+    Init {
+        /// Nom porté par le certificat.
+        #[arg(long, default_value = "Pli")]
+        name: String,
+    },
+    /// Fait une nouvelle clé et ré-enveloppe toutes les clés de documents ; aucun segment n'est touché.
+    Rotate {
+        /// Nom porté par le nouveau certificat.
+        #[arg(long, default_value = "Pli")]
+        name: String,
+        /// Ne fait pas de nouvelle clé : finit de ré-envelopper pour l'actuelle.
+        #[arg(long)]
+        finish: bool,
+    },
+    /// Montre les empreintes, et le certificat public de la clé actuelle.
+    Show,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OrgCommand {
+    /// Ajoute une organisation ; écrit son identifiant.
+    Add {
+        name: String,
+        /// court, office, company ou administration.
+        #[arg(long, default_value = "office", value_name = "GENRE")]
+        kind: pli_api::OrganisationKind,
+        /// Espace accordé : octets, ou par exemple « 500 GiB ».
+        #[arg(long, default_value = "1 TiB", value_name = "TAILLE")]
+        quota: Size,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// Ajoute un compte ; écrit son identifiant.
+    Add {
+        /// Adresse électronique.
+        address: String,
+        /// Nom à montrer.
+        #[arg(long)]
+        name: String,
+        /// Identifiant ou nom exact de l'organisation.
+        #[arg(long, value_name = "ORGANISATION")]
+        org: String,
+        /// Fichier du mot de passe ; « - » pour l'entrée standard. Sans lui : pas d'accès par mot de passe.
+        #[arg(long, value_name = "FICHIER")]
+        password_file: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Fait un jeton pour un compte ; l'écrit sur la sortie standard, cette fois seulement.
+    Add {
+        /// Adresse du compte.
+        address: String,
+        /// À quoi il sert.
+        #[arg(long, default_value = "ligne de commande")]
+        name: String,
+        /// Durée, en jours.
+        #[arg(long, default_value_t = 90, value_name = "JOURS")]
+        days: u32,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// Ouvre aussi chaque segment et compare chaque empreinte.
+    #[arg(long)]
+    pub(crate) deep: bool,
+    /// Supprime les objets sans maître qui ont plus de tant de jours.
+    #[arg(long, value_name = "JOURS")]
+    pub(crate) remove_orphans: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Recover {
+    /// Document à relire ; sans lui, montre ceux qui peuvent l'être. Répétable.
+    #[arg(value_name = "DOCUMENT", conflicts_with = "all")]
+    pub(crate) documents: Vec<String>,
+    /// Relit tous les documents.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Dossier où écrire, en clair.
+    #[arg(long, value_name = "DOSSIER", required_if_eq("all", "true"))]
+    pub(crate) to: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+        let cli = Cli::try_parse_from(["pli", "serve", "--config", "a.toml"]).unwrap();
+        assert_eq!(cli.config, Some(PathBuf::from("a.toml")));
+        Cli::try_parse_from(["pli", "recover", "--all"]).unwrap_err();
+        Cli::try_parse_from(["pli", "init", "d", "--name", "a"]).unwrap_err();
+    }
+}
