@@ -21,7 +21,8 @@ pub(crate) async fn database(config: &Config) -> anyhow::Result<Db> {
         crate::secret::make_private_folder(&config.data.0)
             .with_context(|| format!("dossier {}", config.data.0.display()))?;
     }
-    let options = DbOptions { max_connections: config.database.max_connections.get(), ..DbOptions::default() };
+    let options =
+        DbOptions { max_connections: config.database.max_connections.get(), ..DbOptions::default() };
     Db::open(url.reveal(), options).await.context("base de données")
 }
 

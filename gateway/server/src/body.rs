@@ -87,9 +87,8 @@ where
             }
             Poll::Pending => {
                 let left = self.limit.saturating_sub(self.waited);
-                let (_, sleep) = self
-                    .waiting
-                    .get_or_insert_with(|| (Instant::now(), Box::pin(tokio::time::sleep(left))));
+                let (_, sleep) =
+                    self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(tokio::time::sleep(left))));
                 ready!(sleep.as_mut().poll(cx));
                 ::metrics::counter!("pli_http_bodies_cut_total", "reason" => "slow").increment(1);
                 Poll::Ready(Some(Err(BodyCut::Slow)))

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Size;
+use crate::{client, config::Size};
 
 const EXIT_CODES: &str = "\
 Codes de retour :
@@ -59,6 +59,9 @@ pub(crate) enum Command {
     Check(Check),
     /// Relit les documents depuis le magasin et la clé du hub, sans la base de données.
     Recover(Recover),
+    Send(client::SendArgs),
+    Receive(client::ReceiveArgs),
+    List(client::ListArgs),
 }
 
 #[derive(Debug, Args)]

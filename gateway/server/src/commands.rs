@@ -64,7 +64,11 @@ pub(crate) fn init(asked: &Init) -> anyhow::Result<()> {
         pki::make(&tls, &asked.names, now())?;
         say!("{} : certificat de DÉVELOPPEMENT", tls.display());
     } else {
-        say!("Posez le certificat du serveur et sa clé en {} et {}.", config.tls.certificate.display(), config.tls.key.display());
+        say!(
+            "Posez le certificat du serveur et sa clé en {} et {}.",
+            config.tls.certificate.display(),
+            config.tls.key.display()
+        );
     }
     say!("Sauvegardez la clé et la phrase de passe, loin l'une de l'autre : sans elles, rien ne se relit.");
     say!("Pour servir : pli --config {} serve", file.display());
@@ -82,7 +86,8 @@ pub(crate) fn dev_pki(asked: &DevPki) -> anyhow::Result<()> {
 }
 
 fn now() -> time::OffsetDateTime {
-    time::OffsetDateTime::now_utc()
+    let seconds = pli_hub::Clock::System.now().seconds();
+    time::OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
 }
 
 /// Everything that can be checked without serving.
@@ -148,7 +153,9 @@ pub(crate) async fn keys(config: Config, asked: KeysCommand) -> anyhow::Result<(
             hub.db().close().await;
             say!("Clé actuelle : {}", hub.keys().current());
             say!("Ré-enveloppés : {} clés de documents, {} manifestes.", done.keys, done.manifests);
-            say!("Les passerelles en marche apprennent la nouvelle clé d'elles-mêmes ; après leur redémarrage,");
+            say!(
+                "Les passerelles en marche apprennent la nouvelle clé d'elles-mêmes ; après leur redémarrage,"
+            );
             say!("« pli keys rotate --finish » ré-enveloppe ce qu'elles ont reçu entre-temps.");
             Ok(())
         }
@@ -249,7 +256,13 @@ pub(crate) async fn recover(config: Config, asked: Recover) -> anyhow::Result<()
     let mut failed = refused.len();
     let Some(folder) = &asked.to else {
         for Recoverable { manifest, .. } in &documents {
-            say!("{}  {}  {} octets  sha256:{}", manifest.document, manifest.deposit, manifest.size, manifest.sha256);
+            say!(
+                "{}  {}  {} octets  sha256:{}",
+                manifest.document,
+                manifest.deposit,
+                manifest.size,
+                manifest.sha256
+            );
         }
         return outcome(failed);
     };
@@ -279,7 +292,11 @@ pub(crate) async fn recover(config: Config, asked: Recover) -> anyhow::Result<()
 }
 
 fn outcome(failed: usize) -> anyhow::Result<()> {
-    if failed == 0 { Ok(()) } else { Err(Amiss(format!("{failed} documents ou manifestes n'ont pas été relus")).into()) }
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(Amiss(format!("{failed} documents ou manifestes n'ont pas été relus")).into())
+    }
 }
 
 /// Writes a document as `DOCUMENT-NAME`, under that name only once its digest is the signed one.

@@ -381,12 +381,10 @@ impl Config {
                 apply(&mut table, &variable, &given)?;
             }
         }
-        let mut config: Self = table
-            .try_into()
-            .map_err(|e: toml::de::Error| ConfigError::Variable {
-                variable: PREFIX.to_owned(),
-                message: e.message().to_owned(),
-            })?;
+        let mut config: Self = table.try_into().map_err(|e: toml::de::Error| ConfigError::Variable {
+            variable: PREFIX.to_owned(),
+            message: e.message().to_owned(),
+        })?;
         if let Some(url) = secrets.database_url {
             config.database.url = url;
         }
@@ -460,12 +458,18 @@ impl Config {
             return Err(value("transfers.segment_size", "de 4 MiB à 64 MiB"));
         }
         if t.upload_memory.0 < t.segment_size.0 || t.memory.0 < t.upload_memory.0 {
-            return Err(value("transfers.memory", "doit valoir au moins upload_memory, et celle-ci segment_size"));
+            return Err(value(
+                "transfers.memory",
+                "doit valoir au moins upload_memory, et celle-ci segment_size",
+            ));
         }
         if t.retention_days_min == 0
             || !(t.retention_days_min..=t.retention_days_max).contains(&t.retention_days_default)
         {
-            return Err(value("transfers.retention_days_default", "doit être entre les bornes, à partir de 1"));
+            return Err(value(
+                "transfers.retention_days_default",
+                "doit être entre les bornes, à partir de 1",
+            ));
         }
         if t.pending_uploads == 0 || t.upload_days == 0 || t.session_hours == 0 {
             return Err(value("transfers", "pending_uploads, upload_days et session_hours : au moins 1"));
@@ -491,7 +495,11 @@ impl Config {
     pub(crate) fn limits(&self) -> Result<Limits, ConfigError> {
         let l = &self.limits;
         let most = |key, size: Size, most: u64| {
-            if (1..=most).contains(&size.0) { Ok(size.0) } else { Err(value(key, format!("de 1 à {most} octets"))) }
+            if (1..=most).contains(&size.0) {
+                Ok(size.0)
+            } else {
+                Err(value(key, format!("de 1 à {most} octets")))
+            }
         };
         for (key, seconds) in [
             ("limits.handshake", l.handshake),
@@ -507,8 +515,10 @@ impl Config {
         if l.handshakes == 0 || l.head_fields == 0 || l.streams == 0 || l.resets == 0 {
             return Err(value("limits", "handshakes, head_fields, streams et resets : au moins 1"));
         }
-        let window = |key, size| most(key, size, 64 << 20).map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
-        let small = |key, size| most(key, size, 1 << 20).map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        let window =
+            |key, size| most(key, size, 64 << 20).map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
+        let small =
+            |key, size| most(key, size, 1 << 20).map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         Ok(Limits {
             connections: if l.connections == 0 { connections_by_files() } else { l.connections },
             per_address: l.connections_per_address,
@@ -549,7 +559,8 @@ impl Config {
 
     pub(crate) fn passphrase(&self) -> Result<Secret, ConfigError> {
         let key = "keys.passphrase_file";
-        let file = if self.keys.passphrase.is_some() { None } else { Some(self.keys.passphrase_file.as_path()) };
+        let file =
+            if self.keys.passphrase.is_some() { None } else { Some(self.keys.passphrase_file.as_path()) };
         from_file_or(key, file, &self.keys.passphrase)?.ok_or_else(|| value(key, "absent"))
     }
 
@@ -681,7 +692,10 @@ fn connections_by_files() -> usize {
         .lines()
         .find_map(|line| line.strip_prefix("Max open files"))
         .and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
-    files.map_or_else(|| Limits::default().connections, |files| (files.saturating_sub(128) / 2).clamp(64, 4096))
+    files.map_or_else(
+        || Limits::default().connections,
+        |files| (files.saturating_sub(128) / 2).clamp(64, 4096),
+    )
 }
 
 /// A length of time, written in seconds.
@@ -690,7 +704,11 @@ pub(crate) struct Seconds(pub(crate) Duration);
 
 impl Serialize for Seconds {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        if self.0.subsec_nanos() == 0 { to.serialize_u64(self.0.as_secs()) } else { to.serialize_f64(self.0.as_secs_f64()) }
+        if self.0.subsec_nanos() == 0 {
+            to.serialize_u64(self.0.as_secs())
+        } else {
+            to.serialize_f64(self.0.as_secs_f64())
+        }
     }
 }
 
@@ -764,8 +782,10 @@ impl std::str::FromStr for Size {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is no size: write bytes, or a number with KiB, MiB, GiB or TiB");
-        let (number, unit) =
-            UNITS.iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, *bytes))).unwrap_or((text, 1));
+        let (number, unit) = UNITS
+            .iter()
+            .find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, *bytes)))
+            .unwrap_or((text, 1));
         let number: u64 = number.trim().parse().map_err(|_| wrong())?;
         number.checked_mul(unit).filter(|bytes| i64::try_from(*bytes).is_ok()).map(Size).ok_or_else(wrong)
     }
@@ -773,7 +793,7 @@ impl std::str::FromStr for Size {
 
 impl Serialize for Size {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        match UNITS.iter().take(4).find(|(_, unit)| self.0 != 0 && self.0 % unit == 0) {
+        match UNITS.iter().take(4).find(|(_, unit)| self.0 != 0 && self.0.is_multiple_of(*unit)) {
             Some((name, unit)) => to.collect_str(&format_args!("{} {name}", self.0 / unit)),
             None => to.serialize_u64(self.0),
         }

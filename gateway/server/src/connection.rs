@@ -250,8 +250,8 @@ async fn watch<C: Served>(mut connection: std::pin::Pin<&mut C>, activity: &Acti
 mod tests {
     use super::*;
     use crate::testing::{
-        CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, H2, HEADERS, RST_STREAM, Running, brief, field, frame,
-        one_answer, request, soon, start, until_closed,
+        CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, H2, HEADERS, RST_STREAM, Running, brief, field,
+        frame, one_answer, request, soon, start, until_closed,
     };
 
     const HEAD: &str = "HTTP/1.1\r\nHost: localhost\r\n";
@@ -261,10 +261,16 @@ mod tests {
         let server = start(Limits::default()).await;
         let mut stream = server.connect().await;
         for _ in 0..3 {
-            stream.write_all(format!("POST /echo {HEAD}Content-Length: 5\r\n\r\nhello").as_bytes()).await.unwrap();
+            stream
+                .write_all(format!("POST /echo {HEAD}Content-Length: 5\r\n\r\nhello").as_bytes())
+                .await
+                .unwrap();
             assert!(one_answer(&mut stream).await.ends_with("hello"));
             stream
-                .write_all(format!("POST /echo {HEAD}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n").as_bytes())
+                .write_all(
+                    format!("POST /echo {HEAD}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+                        .as_bytes(),
+                )
                 .await
                 .unwrap();
             assert!(one_answer(&mut stream).await.ends_with("hello"));
@@ -283,9 +289,21 @@ mod tests {
         let five = "5\r\nhello\r\n0\r\n\r\n";
         // Each is a head, and what one reader or another takes for its body.
         let cases = [
-            ("both, length first", format!("POST /echo {HEAD}Content-Length: {}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 5 + length)),
-            ("both, coding first", format!("POST /echo {HEAD}Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n{five}")),
-            ("two lengths", format!("POST /echo {HEAD}Content-Length: 0\r\nContent-Length: {length}\r\n\r\n")),
+            (
+                "both, length first",
+                format!(
+                    "POST /echo {HEAD}Content-Length: {}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                    5 + length
+                ),
+            ),
+            (
+                "both, coding first",
+                format!("POST /echo {HEAD}Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n{five}"),
+            ),
+            (
+                "two lengths",
+                format!("POST /echo {HEAD}Content-Length: 0\r\nContent-Length: {length}\r\n\r\n"),
+            ),
             ("a list of lengths", format!("POST /echo {HEAD}Content-Length: 0, {length}\r\n\r\n")),
             ("a signed length", format!("POST /echo {HEAD}Content-Length: +0\r\n\r\n")),
             ("a space before the colon", format!("POST /echo {HEAD}Content-Length : {length}\r\n\r\n")),
@@ -293,16 +311,41 @@ mod tests {
             ("a bare CR", format!("POST /echo {HEAD}X: a\rContent-Length: {length}\r\n\r\n")),
             ("a bare LF", format!("POST /echo {HEAD}X: a\nContent-Length: {length}\r\n\r\n")),
             ("a bare LF that ends the head", format!("POST /echo {HEAD}Content-Length: {length}\r\n\n")),
-            ("chunked, identity", format!("POST /echo {HEAD}Transfer-Encoding: chunked, identity\r\n\r\n{five}")),
+            (
+                "chunked, identity",
+                format!("POST /echo {HEAD}Transfer-Encoding: chunked, identity\r\n\r\n{five}"),
+            ),
             ("identity", format!("POST /echo {HEAD}Transfer-Encoding: identity\r\n\r\n")),
             ("xchunked", format!("POST /echo {HEAD}Transfer-Encoding: xchunked\r\n\r\n{five}")),
             ("a vertical tab", format!("POST /echo {HEAD}Transfer-Encoding:\x0bchunked\r\n\r\n{five}")),
-            ("chunked in HTTP/1.0", format!("POST /echo HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{five}")),
-            ("a chunk size that overflows", format!("POST /echo {HEAD}Transfer-Encoding: chunked\r\n\r\n10000000000000000\r\n\r\n0\r\n\r\n")),
-            ("a chunk size with a sign", format!("POST /echo {HEAD}Transfer-Encoding: chunked\r\n\r\n+0\r\n\r\n")),
-            ("a chunk size ended by LF", format!("POST /echo {HEAD}Transfer-Encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n")),
-            ("a chunk longer than it says", format!("POST /echo {HEAD}Transfer-Encoding: chunked\r\n\r\n4\r\nhello\r\n0\r\n\r\n")),
-            ("a length in the trailers", format!("POST /echo {HEAD}Transfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: {length}\r\n\r\n")),
+            (
+                "chunked in HTTP/1.0",
+                format!("POST /echo HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{five}"),
+            ),
+            (
+                "a chunk size that overflows",
+                format!(
+                    "POST /echo {HEAD}Transfer-Encoding: chunked\r\n\r\n10000000000000000\r\n\r\n0\r\n\r\n"
+                ),
+            ),
+            (
+                "a chunk size with a sign",
+                format!("POST /echo {HEAD}Transfer-Encoding: chunked\r\n\r\n+0\r\n\r\n"),
+            ),
+            (
+                "a chunk size ended by LF",
+                format!("POST /echo {HEAD}Transfer-Encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n"),
+            ),
+            (
+                "a chunk longer than it says",
+                format!("POST /echo {HEAD}Transfer-Encoding: chunked\r\n\r\n4\r\nhello\r\n0\r\n\r\n"),
+            ),
+            (
+                "a length in the trailers",
+                format!(
+                    "POST /echo {HEAD}Transfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: {length}\r\n\r\n"
+                ),
+            ),
             ("NUL in a field", format!("POST /echo {HEAD}X: a\0b\r\n\r\n")),
             ("a space in the target", format!("POST /echo /x {HEAD}\r\n")),
         ];
@@ -466,7 +509,10 @@ mod tests {
             Some(seen) if seen.kind == HEADERS => {
                 // 400 from the static table of RFC 7541, or 431 as a literal in Huffman's code.
                 let block = &seen.payload;
-                assert!(block[0] == 0x8c || block[1..].starts_with(&[0x83, 0x69, 0x90, 0xff]), "{name}: {seen:?}");
+                assert!(
+                    block[0] == 0x8c || block[1..].starts_with(&[0x83, 0x69, 0x90, 0xff]),
+                    "{name}: {seen:?}"
+                );
             }
             Some(seen) => assert_ne!(seen.code(), 0, "{name}: {seen:?}"),
         }
@@ -481,9 +527,15 @@ mod tests {
             ("upgrade", [request("POST", "/echo"), field("upgrade", "h2c")].concat()),
             ("te", [request("POST", "/echo"), field("te", "chunked")].concat()),
             ("upper case", [request("POST", "/echo"), field("X-Upper", "a")].concat()),
-            ("CRLF in a value", [request("POST", "/echo"), field("x", "a\r\ntransfer-encoding: chunked")].concat()),
+            (
+                "CRLF in a value",
+                [request("POST", "/echo"), field("x", "a\r\ntransfer-encoding: chunked")].concat(),
+            ),
             ("a pseudo-field twice", [request("POST", "/echo"), field(":path", "/smuggled")].concat()),
-            ("a host beside another authority", [request("POST", "/echo"), field("host", "elsewhere")].concat()),
+            (
+                "a host beside another authority",
+                [request("POST", "/echo"), field("host", "elsewhere")].concat(),
+            ),
         ];
         for (name, block) in bad {
             let server = start(Limits::default()).await;
@@ -502,7 +554,10 @@ mod tests {
             h2.send(HEADERS, END_HEADERS, 1, &block).await;
             h2.send(DATA, END_STREAM, 1, data).await;
             let seen = h2.next_of(&[RST_STREAM, GOAWAY, HEADERS]).await;
-            assert!(seen.is_none_or(|seen| seen.kind != HEADERS || seen.payload.first() != Some(&0x88)), "{name}");
+            assert!(
+                seen.is_none_or(|seen| seen.kind != HEADERS || seen.payload.first() != Some(&0x88)),
+                "{name}"
+            );
             // Where the handler had begun, it saw a cut.
             if let Ok((_, whole)) = server.bodies.try_recv() {
                 assert!(!whole, "{name}");

@@ -64,7 +64,8 @@ impl KeyFolder {
             (self.path.join(CURRENT), self.path.join(NEXT), self.path.join(RETIRED));
         let ring = self.open()?;
         let old = ring.current().fingerprint();
-        let whole = std::fs::read(&next).ok().is_some_and(|key| KeyRing::open(&[key], &self.passphrase).is_ok());
+        let whole =
+            std::fs::read(&next).ok().is_some_and(|key| KeyRing::open(&[key], &self.passphrase).is_ok());
         if !whole {
             // Cut short while it was written: nothing can be wrapped for it.
             match std::fs::remove_file(&next) {
@@ -182,7 +183,7 @@ mod tests {
         let retired = keys.path.join(RETIRED);
         std::fs::create_dir(&retired).unwrap();
         std::fs::copy(keys.path.join(CURRENT), retired.join(format!("{first}.asc"))).unwrap();
-        assert_eq!(keys.open().unwrap().fingerprints(), [first.clone()]);
+        assert_eq!(keys.open().unwrap().fingerprints(), std::slice::from_ref(&first));
         keys.rotate("test").unwrap();
         let ring = keys.open().unwrap();
         assert_ne!(ring.current().fingerprint(), first);

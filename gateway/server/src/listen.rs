@@ -277,7 +277,9 @@ mod tests {
         idle.write_all(GET).await.unwrap();
         one_answer(&mut idle).await;
         let mut busy = server.connect().await;
-        busy.write_all(b"PATCH /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello").await.unwrap();
+        busy.write_all(b"PATCH /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello")
+            .await
+            .unwrap();
         let mut busy2 = server.connect_h2().await;
         busy2.send(HEADERS, END_HEADERS, 1, &request("PATCH", "/upload")).await;
         busy2.send(DATA, 0, 1, b"hello").await;
@@ -309,7 +311,9 @@ mod tests {
     async fn a_stop_with_transfers_told_to_end_is_quick() {
         let mut server = start(Limits::default()).await;
         let mut busy = server.connect().await;
-        busy.write_all(b"PATCH /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello").await.unwrap();
+        busy.write_all(b"PATCH /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello")
+            .await
+            .unwrap();
         soon(server.begun.recv()).await;
         server.stop.gentle.cancel();
         server.seen.stopping.notify_one();
@@ -322,7 +326,9 @@ mod tests {
     async fn a_hard_stop_waits_for_nobody() {
         let mut server = start(Limits::default()).await;
         let mut busy = server.connect().await;
-        busy.write_all(b"PATCH /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello").await.unwrap();
+        busy.write_all(b"PATCH /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello")
+            .await
+            .unwrap();
         let mut busy2 = server.connect_h2().await;
         busy2.send(HEADERS, END_HEADERS, 1, &request("PATCH", "/upload")).await;
         busy2.send(DATA, 0, 1, b"hello").await;

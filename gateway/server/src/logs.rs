@@ -54,12 +54,9 @@ pub(crate) fn start(format: LogFormat, filter: &str) -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .with_span_events(FmtSpan::NONE);
     let started = match format {
-        LogFormat::Json => lines
-            .json()
-            .flatten_event(true)
-            .with_current_span(true)
-            .with_span_list(false)
-            .try_init(),
+        LogFormat::Json => {
+            lines.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
+        }
         LogFormat::Text => lines.with_ansi(false).try_init(),
     };
     started.map_err(|error| anyhow::anyhow!(error))?;

@@ -7,6 +7,7 @@ mod activity;
 mod backend;
 mod body;
 mod cli;
+mod client;
 mod commands;
 mod config;
 mod connection;
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
     }
     let cli = Cli::parse();
     match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("pli : {error:#}");
             ExitCode::from(code_of(&error))
@@ -71,21 +72,24 @@ fn code_of(error: &anyhow::Error) -> u8 {
     code
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
-    // Those that need no configuration.
-    match &cli.command {
-        Command::Init(asked) => return commands::init(asked),
-        Command::DevPki(asked) => return commands::dev_pki(asked),
-        _ => {}
-    }
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let command = match cli.command {
+        Command::Init(asked) => return commands::init(&asked).map(done),
+        Command::DevPki(asked) => return commands::dev_pki(&asked).map(done),
+        // The client knows a server by its address only, and has exit codes of its own.
+        Command::Send(asked) => return Ok(runtime()?.block_on(client::send(asked))),
+        Command::Receive(asked) => return Ok(runtime()?.block_on(client::receive(asked))),
+        Command::List(asked) => return Ok(runtime()?.block_on(client::list(asked))),
+        other => other,
+    };
     let config = Config::load(cli.config.as_deref(), variables())?;
-    let serves = matches!(cli.command, Command::Serve | Command::Worker);
-    let format = if serves { config.logs.format } else { LogFormat::Text };
-    let filter = if serves { config.logs.filter.as_str() } else { "warn" };
+    let (format, filter) = match command {
+        Command::Serve | Command::Worker => (config.logs.format, config.logs.filter.as_str()),
+        _ => (LogFormat::Text, "warn"),
+    };
     logs::start(format, filter)?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
-        match cli.command {
-            Command::Init(_) | Command::DevPki(_) => Ok(()),
+    let outcome = async {
+        match command {
             Command::Serve => serve::serve(config).await,
             Command::Worker => serve::work(config).await,
             Command::Migrate => commands::migrate(config).await,
@@ -96,11 +100,27 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Token(asked) => commands::token(config, asked).await,
             Command::Check(asked) => commands::check(config, &asked).await,
             Command::Recover(asked) => commands::recover(config, asked).await,
+            // Done above.
+            Command::Init(_)
+            | Command::DevPki(_)
+            | Command::Send(_)
+            | Command::Receive(_)
+            | Command::List(_) => Ok(()),
         }
-    })
+    };
+    runtime()?.block_on(outcome).map(done)
+}
+
+fn done((): ()) -> ExitCode {
+    ExitCode::SUCCESS
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
 /// The variables that are text; others cannot be ours.
 fn variables() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }

@@ -20,10 +20,25 @@ pub(crate) fn start() -> anyhow::Result<PrometheusHandle> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
         .install_recorder()?;
-    describe_counter!("pli_http_requests_total", "Requests answered, by method, route and status (0: the client left first).");
-    describe_histogram!("pli_http_request_seconds", Unit::Seconds, "From a request's head to the last byte of its answer.");
-    describe_counter!("pli_http_received_bytes_total", Unit::Bytes, "Bytes of request bodies, counted when requests end.");
-    describe_counter!("pli_http_sent_bytes_total", Unit::Bytes, "Bytes of answers' bodies, counted when requests end.");
+    describe_counter!(
+        "pli_http_requests_total",
+        "Requests answered, by method, route and status (0: the client left first)."
+    );
+    describe_histogram!(
+        "pli_http_request_seconds",
+        Unit::Seconds,
+        "From a request's head to the last byte of its answer."
+    );
+    describe_counter!(
+        "pli_http_received_bytes_total",
+        Unit::Bytes,
+        "Bytes of request bodies, counted when requests end."
+    );
+    describe_counter!(
+        "pli_http_sent_bytes_total",
+        Unit::Bytes,
+        "Bytes of answers' bodies, counted when requests end."
+    );
     describe_counter!("pli_http_refused_total", "HTTP/1.1 messages refused for their framing, by reason.");
     describe_counter!("pli_http_bodies_cut_total", "Request bodies ended because they stood still.");
     describe_gauge!("pli_connections", "Connections open, by listener.");

@@ -41,7 +41,9 @@ pub(crate) fn router(metrics: PrometheusHandle, ready: Readiness, leaving: Cance
         let metrics = metrics.clone();
         async move {
             match tokio::task::spawn_blocking(move || crate::metrics::render(&metrics)).await {
-                Ok(text) => ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
+                Ok(text) => {
+                    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+                }
                 Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
             }
         }

@@ -78,7 +78,12 @@ pub(crate) struct Front {
 
 impl Front {
     /// `secure`: the listener speaks TLS, so that browsers may be told to insist on it.
-    pub(crate) fn new(router: Router, limits: Arc<Limits>, secure: bool, client_address: ClientAddress) -> Self {
+    pub(crate) fn new(
+        router: Router,
+        limits: Arc<Limits>,
+        secure: bool,
+        client_address: ClientAddress,
+    ) -> Self {
         let router = router.layer(from_fn(async |request: axum::extract::Request, next: Next| {
             if let (Some(route), Some(path)) =
                 (request.extensions().get::<Route>(), request.extensions().get::<MatchedPath>())
@@ -117,6 +122,7 @@ impl Front {
             version,
             route: route.clone(),
             client: self.client_address.show(peer.address),
+            mutual: peer.certificates.is_some(),
             received: Arc::clone(&received),
             quiet: self.quiet,
             status: None,
@@ -201,7 +207,10 @@ impl Front {
         }
         // A page says what it needs; whatever says nothing needs nothing, and is nobody's to keep.
         let default = [
-            (CONTENT_SECURITY_POLICY, "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
+            (
+                CONTENT_SECURITY_POLICY,
+                "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            ),
             (CACHE_CONTROL, "no-store"),
         ];
         for (name, value) in default {
@@ -379,6 +388,7 @@ pub(crate) struct Record {
     version: Version,
     route: Route,
     client: Option<String>,
+    mutual: bool,
     received: Arc<AtomicU64>,
     quiet: bool,
     status: Option<StatusCode>,
@@ -428,11 +438,13 @@ impl Drop for Record {
             sent = self.sent,
             complete = self.complete,
             client = self.client.as_deref(),
+            mutual = self.mutual,
             "request"
         );
         let route = route.to_owned();
         ::metrics::counter!("pli_http_requests_total", "method" => self.method, "route" => route.clone(), "status" => status.to_string()).increment(1);
-        ::metrics::histogram!("pli_http_request_seconds", "method" => self.method, "route" => route).record(taken.as_secs_f64());
+        ::metrics::histogram!("pli_http_request_seconds", "method" => self.method, "route" => route)
+            .record(taken.as_secs_f64());
         ::metrics::counter!("pli_http_received_bytes_total").increment(received);
         ::metrics::counter!("pli_http_sent_bytes_total").increment(self.sent);
     }
@@ -450,13 +462,19 @@ mod tests {
 
     fn field<'a>(answer: &'a str, name: &str) -> Vec<&'a str> {
         let (head, _) = answer.split_once("\r\n\r\n").unwrap();
-        head.lines().filter_map(|line| line.split_once(": ")).filter(|(n, _)| *n == name).map(|(_, v)| v).collect()
+        head.lines()
+            .filter_map(|line| line.split_once(": "))
+            .filter(|(n, _)| *n == name)
+            .map(|(_, v)| v)
+            .collect()
     }
 
     #[tokio::test]
     async fn every_answer_has_an_identifier_of_ours_and_the_security_headers() {
         let server = start(Limits::default()).await;
-        for (line, status) in [("GET /", 200), ("GET /nowhere", 404), ("POST /", 405), ("TRACE /", 405), ("GET /panic", 500)] {
+        for (line, status) in
+            [("GET /", 200), ("GET /nowhere", 404), ("POST /", 405), ("TRACE /", 405), ("GET /panic", 500)]
+        {
             let answer = server.ask(line, "X-Request-Id: forged\r\n").await;
             assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
             let ids = field(&answer, "x-request-id");
@@ -494,7 +512,10 @@ mod tests {
         assert!(field(&allowed, "allow")[0].contains("GET"), "{allowed}");
         // axum's own refusals speak in plain text.
         let untyped = server.ask("POST /json", "").await;
-        assert!(untyped.starts_with("HTTP/1.1 415") && problem_in(&untyped).code == "media-type", "{untyped}");
+        assert!(
+            untyped.starts_with("HTTP/1.1 415") && problem_in(&untyped).code == "media-type",
+            "{untyped}"
+        );
         let bodiless = server.ask("HEAD /nowhere", "").await;
         assert!(bodiless.starts_with("HTTP/1.1 404") && bodiless.ends_with("\r\n\r\n"), "{bodiless}");
     }

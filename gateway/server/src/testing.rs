@@ -117,7 +117,11 @@ pub(crate) struct Running {
 }
 
 fn router(shared: Shared) -> Router {
-    async fn note(State(shared): State<Shared>, request: Request, next: axum::middleware::Next) -> axum::response::Response {
+    async fn note(
+        State(shared): State<Shared>,
+        request: Request,
+        next: axum::middleware::Next,
+    ) -> axum::response::Response {
         shared.seen.requests.fetch_add(1, Ordering::SeqCst);
         shared.seen.peers.lock().unwrap().extend(request.extensions().get::<Peer>().cloned());
         let id = request.headers()["x-request-id"].to_str().unwrap().to_owned();
@@ -256,8 +260,11 @@ impl Running {
 
     /// One request by itself; gives the whole answer.
     pub(crate) async fn ask(&self, request_line: &str, fields: &str) -> String {
-        self.talk(format!("{request_line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n").as_bytes())
-            .await
+        self.talk(
+            format!("{request_line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n")
+                .as_bytes(),
+        )
+        .await
     }
 }
 
@@ -281,9 +288,9 @@ pub(crate) async fn one_answer<S: AsyncReadExt + Unpin>(stream: &mut S) -> Strin
         loop {
             let text = String::from_utf8_lossy(&all).into_owned();
             if let Some((head, body)) = text.split_once("\r\n\r\n") {
-                let length = head
-                    .lines()
-                    .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok());
+                let length = head.lines().find_map(|line| {
+                    line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok()
+                });
                 if length.is_some_and(|length| body.len() >= length) {
                     return text;
                 }
@@ -360,7 +367,13 @@ pub(crate) fn field(name: &str, value: &str) -> Vec<u8> {
 
 /// The pseudo-fields of a request.
 pub(crate) fn request(method: &str, path: &str) -> Vec<u8> {
-    [field(":method", method), field(":scheme", "https"), field(":authority", "localhost"), field(":path", path)].concat()
+    [
+        field(":method", method),
+        field(":scheme", "https"),
+        field(":authority", "localhost"),
+        field(":path", path),
+    ]
+    .concat()
 }
 
 impl H2 {

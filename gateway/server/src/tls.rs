@@ -157,9 +157,8 @@ fn load(files: &TlsFiles, provider: &CryptoProvider) -> Result<CertifiedKey, Tls
     if crate::secret::readable_by_everyone(&files.key).map_err(|e| TlsError::Read(files.key.clone(), e))? {
         return Err(TlsError::KeyIsOpen(files.key.clone()));
     }
-    let pem = zeroize::Zeroizing::new(
-        std::fs::read(&files.key).map_err(|e| TlsError::Read(files.key.clone(), e))?,
-    );
+    let pem =
+        zeroize::Zeroizing::new(std::fs::read(&files.key).map_err(|e| TlsError::Read(files.key.clone(), e))?);
     let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|e| TlsError::Pem(files.key.clone(), e))?;
     CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
@@ -173,7 +172,8 @@ fn load(files: &TlsFiles, provider: &CryptoProvider) -> Result<CertifiedKey, Tls
 mod tests {
     use super::*;
     use crate::testing::{
-        brief, client_config, client_config_of, one_answer, pki_folder, soon, start, start_with, tls_files, until_closed,
+        brief, client_config, client_config_of, one_answer, pki_folder, soon, start, start_with, tls_files,
+        until_closed,
     };
     use rustls::{ClientConfig, NamedGroup, ProtocolVersion, pki_types::PrivatePkcs8KeyDer};
     use std::os::unix::fs::PermissionsExt;
@@ -464,7 +464,8 @@ mod tests {
         assert!(ask(Some((certificate, key))).await.contains("200 OK"));
         assert!(!ask(Some(client(&foreign_issuer))).await.contains("200 OK"));
         let peers = server.seen.peers.lock().unwrap();
-        let chains: Vec<_> = peers.iter().map(|peer| peer.certificates.as_ref().map(|c| c[0].clone())).collect();
+        let chains: Vec<_> =
+            peers.iter().map(|peer| peer.certificates.as_ref().map(|c| c[0].clone())).collect();
         assert_eq!(chains, [None, Some(leaf)]);
     }
 }
