@@ -15,9 +15,11 @@ use zeroize::Zeroizing;
 
 use crate::cipher::hkdf_sha256;
 use crate::error::{Part, SealError};
-use crate::packet::{TAG_PKESK, peek_tag, take_packet};
+use crate::packet::take_packet;
 use crate::ring::{KeyRing, Recipient};
 
+/// The first octet of a session key packet in the current format (RFC 9580, 4.2).
+const PKESK_OCTET: u8 = 0xC1;
 /// Octets of a document key.
 const KEY: usize = 32;
 /// Session key packets that are looked at in front of one message.
@@ -93,7 +95,8 @@ impl DocumentKey {
 pub(crate) fn split_wraps(message: &[u8]) -> Result<(&[u8], &[u8]), SealError> {
     let mut rest = message;
     let mut count = 0;
-    while peek_tag(rest) == Some(TAG_PKESK) {
+    // In the current format only: one wrapping has one form.
+    while rest.first() == Some(&PKESK_OCTET) {
         count += 1;
         if count > WRAPS_MAX {
             return Err(SealError::Limit("wrapped keys of one document"));

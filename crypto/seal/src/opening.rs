@@ -150,9 +150,6 @@ impl Opening {
     fn take(&mut self, mut sealed: &[u8]) -> Result<Option<Bytes>, SealError> {
         let mut ready = Vec::new();
         let mut ready_start = None;
-        if matches!(self.stage, Stage::Header | Stage::Chunk(_)) {
-            ready.reserve_exact(self.pending.len().saturating_add(sealed.len()));
-        }
         loop {
             let needed = match self.stage {
                 Stage::Header => HEADER,
@@ -172,7 +169,11 @@ impl Opening {
             match self.stage {
                 Stage::Header => self.check_header(piece)?,
                 Stage::Chunk(index) => {
-                    ready_start.get_or_insert_with(|| index.saturating_mul(CHUNK_U64));
+                    if ready_start.is_none() {
+                        ready_start = Some(index.saturating_mul(CHUNK_U64));
+                        // Room for this chunk and all that can follow it in this piece.
+                        ready.reserve_exact(needed.saturating_add(sealed.len()));
+                    }
                     self.open_chunk(index, piece, &mut ready)?;
                 }
                 _ => self.check_tag(piece)?,

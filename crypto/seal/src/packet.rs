@@ -32,7 +32,6 @@ pub(crate) const CHUNK_OCTET: u8 = 10;
 /// Octets of a salt.
 pub(crate) const SALT: usize = 32;
 
-pub(crate) const TAG_PKESK: u8 = 1;
 const TAG_MARKER: u8 = 10;
 const TAG_LITERAL: u8 = 11;
 pub(crate) const TAG_SEIPD: u8 = 18;
@@ -191,7 +190,7 @@ pub(crate) struct Framed<'a> {
 }
 
 /// The tag of the packet that `input` begins with.
-pub(crate) fn peek_tag(input: &[u8]) -> Option<u8> {
+fn peek_tag(input: &[u8]) -> Option<u8> {
     let first = *input.first()?;
     if first & NEW_FORMAT == NEW_FORMAT {
         Some(first & 0x3F)

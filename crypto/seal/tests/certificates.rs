@@ -159,6 +159,10 @@ fn altered_wrappings_are_refused() {
     for length in 0..wrapped.len() {
         assert!(DocumentKey::unwrap(&wrapped[..length], &ring).is_err(), "cut to {length}");
     }
+    // The same packet under a legacy header, found by fuzzing: one wrapping has one form.
+    let mut legacy = wrapped.clone();
+    legacy[0] = 0x84;
+    assert!(matches!(DocumentKey::unwrap(&legacy, &ring), Err(SealError::Damaged(Part::WrappedKey))));
     let trailing = [&wrapped[..], &[0]].concat();
     assert!(matches!(
         DocumentKey::unwrap(&trailing, &ring),
