@@ -427,17 +427,16 @@ mod tests {
         let mut expected = Sha256::new();
         for (i, stripe) in partial.stripes().iter().enumerate().rev() {
             while stripe.left() > 0 {
-                let take = block.len().min(stripe.left() as usize);
-                partial.write(stripe, &block[i..take.max(i)]).unwrap();
+                let take = (block.len() - i).min(stripe.left() as usize);
+                partial.write(stripe, &block[i..i + take]).unwrap();
             }
         }
         for (i, stripe) in partial.stripes().iter().enumerate() {
             let mut left = stripe.length as usize;
             while left > 0 {
-                let take = block.len().min(left);
-                let piece = &block[i..take.max(i)];
-                expected.update(piece);
-                left -= piece.len();
+                let take = (block.len() - i).min(left);
+                expected.update(&block[i..i + take]);
+                left -= take;
             }
         }
         assert_eq!(partial.digest(|| false).unwrap(), None);
