@@ -32,11 +32,11 @@ package strace command -v strace
 package util-linux command -v setsid
 package nodejs command -v node
 package npm command -v npm
+package curl command -v curl
 package python3-venv python3 -c 'import ensurepip, venv'
 if [ "${1:-}" = bench ]; then
     package nginx-light command -v nginx
     package libnginx-mod-http-dav-ext compgen -G '/usr/lib/nginx/modules/ngx_http_dav_ext_module.so'
-    package curl command -v curl
 fi
 
 if [ ${#packages[@]} -gt 0 ]; then
