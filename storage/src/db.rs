@@ -387,13 +387,26 @@ fn create_file(path: &Path) -> std::io::Result<()> {
 }
 
 async fn open_postgres(url: &str, options: &DbOptions) -> Result<PgPool, DbError> {
+    let to = postgres_options(url, options)?;
+    PoolOptions::<Postgres>::new()
+        .max_connections(options.max_connections.max(1))
+        .acquire_timeout(options.acquire_timeout)
+        // A dead connection is found out by its BEGIN (see `begin`), without a round trip more.
+        .test_before_acquire(false)
+        .connect_with(to)
+        .await
+        .map_err(|e| sort(&e).0)
+}
+
+fn postgres_options(url: &str, options: &DbOptions) -> Result<PgConnectOptions, DbError> {
     // The driver's own text may repeat the address, and with it a password.
     let mut to: PgConnectOptions =
         url.parse().map_err(|_| DbError::other("the postgres: address cannot be read"))?;
+    let host = to.get_host().trim_matches(['[', ']']);
     let local = to.get_socket().is_some()
-        || to.get_host().starts_with('/')
-        || to.get_host() == "localhost"
-        || to.get_host().parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        || host.starts_with('/')
+        || host == "localhost"
+        || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
     let said =
         url.contains("sslmode=") || url.contains("ssl-mode=") || std::env::var_os("PGSSLMODE").is_some();
     if !local && !said {
@@ -404,19 +417,11 @@ async fn open_postgres(url: &str, options: &DbOptions) -> Result<PgPool, DbError
     }
     let statement = options.statement_timeout.as_millis().to_string();
     let idle = options.statement_timeout.saturating_mul(2).as_millis().to_string();
-    let to = to.application_name("pli").statement_cache_capacity(300).options([
+    Ok(to.application_name("pli").statement_cache_capacity(300).options([
         ("statement_timeout", statement.as_str()),
         // A process that was stopped in the middle must not keep its row locks for ever.
         ("idle_in_transaction_session_timeout", idle.as_str()),
-    ]);
-    PoolOptions::<Postgres>::new()
-        .max_connections(options.max_connections.max(1))
-        .acquire_timeout(options.acquire_timeout)
-        // A dead connection is found out by its BEGIN (see `begin`), without a round trip more.
-        .test_before_acquire(false)
-        .connect_with(to)
-        .await
-        .map_err(|e| sort(&e).0)
+    ]))
 }
 
 /// A transaction. Dropped without [`Tx::commit`], it changes nothing.
@@ -743,4 +748,32 @@ fn sort_sqlite(e: &dyn sqlx::error::DatabaseError) -> (DbError, State) {
         _ => DbError::Other(text()),
     };
     (error, State::Failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_machine_is_checked_unless_told_otherwise() {
+        let mode = |url: &str| match postgres_options(url, &DbOptions::default()) {
+            Ok(to) => to.get_ssl_mode(),
+            Err(e) => unreachable!("{e}"),
+        };
+        for remote in
+            ["postgres://pli@db.example/pli", "postgresql://192.0.2.7/pli", "postgres://[2001:db8::1]/pli"]
+        {
+            assert!(matches!(mode(remote), PgSslMode::VerifyFull), "{remote}");
+        }
+        assert!(matches!(mode("postgres://db.example/pli?sslmode=disable"), PgSslMode::Disable));
+        for local in [
+            "postgres://localhost/pli",
+            "postgres://127.0.0.1:5433/pli",
+            "postgres://[::1]/pli",
+            "postgres:///pli?host=/run/postgresql",
+            "postgres://%2Frun%2Fpostgresql/pli",
+        ] {
+            assert!(matches!(mode(local), PgSslMode::Prefer), "{local}");
+        }
+    }
 }

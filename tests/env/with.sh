@@ -22,7 +22,8 @@ finish() {
     trap '' INT TERM HUP
     for service in "${services[@]}"; do
         case $service in
-        postgres) "$here/postgres.sh" stop "$base/postgres" || true ;;
+        # Nothing of it is kept: no need to write it out first.
+        postgres) "$here/postgres.sh" stop "$base/postgres" immediate || true ;;
         s3) "$here/s3.sh" stop "$base/s3" || true ;;
         garage1 | garage3) "$here/garage.sh" stop "$base/garage" || true ;;
         esac

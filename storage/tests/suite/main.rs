@@ -13,6 +13,7 @@ mod outage;
 mod proxy;
 mod s3;
 mod sqlite;
+mod tls;
 
 use pli_api::Time;
 use pli_storage::{Db, DbOptions, testing};

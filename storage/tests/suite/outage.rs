@@ -8,12 +8,12 @@ use std::process::Command;
 use std::time::Duration;
 
 /// A cluster of this test's own, because it is stopped.
-struct Cluster {
+pub(crate) struct Cluster {
     folder: tempfile::TempDir,
 }
 
 impl Cluster {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         // The user postgres passes through.
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
@@ -22,11 +22,11 @@ impl Cluster {
         cluster
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().join("postgres")
     }
 
-    fn script(&self, line: &[&str]) -> String {
+    pub(crate) fn script(&self, line: &[&str]) -> String {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/env/postgres.sh");
         let (action, rest) = line.split_first().unwrap();
         let out = Command::new(script).arg(action).arg(self.path()).args(rest).output().unwrap();

@@ -103,12 +103,12 @@ async fn an_upload_that_is_always_cut_leaves_nothing() {
 async fn an_upload_damaged_on_its_way_is_sent_again() {
     let (proxy, options) = through_proxy().await;
     let was = content(SIZE, 2);
-    for (attempts, damaged) in [(4, 2), (2, 2)] {
+    for (attempts, damaged) in [(4u32, 2), (1, 1)] {
         let blobs = Blobs::s3(S3Options { attempts, ..options.clone() }).unwrap();
         let key = key();
-        proxy.plan(vec![Plan::FlipUp(SIZE / 2); damaged]);
+        proxy.plan((0..damaged).map(|_| Plan::FlipUp(SIZE / 2)));
         let done = blobs.put(&key, parts(&was)).await;
-        if attempts > 2 {
+        if attempts > damaged {
             done.unwrap();
             assert!(all(&blobs, &key, 0..SIZE as u64).await.unwrap() == was);
         } else {
