@@ -29,7 +29,7 @@ test: install
 test-garage: install
 	tests/env/garage.sh build
 	tests/env/with.sh garage1 -- cargo nextest run -p pli-storage --locked -E 'binary(suite) & test(s3)'
-	tests/env/with.sh garage3 -- cargo nextest run -p pli-storage --locked -E 'binary(suite) & test(garage3)'
+	tests/env/with.sh garage3 -- cargo nextest run -p pli-storage --locked --run-ignored all -E 'binary(suite) & (test(s3) | test(garage::))'
 
 lint: install
 	tests/env/install.sh lint
