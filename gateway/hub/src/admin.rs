@@ -15,8 +15,8 @@ use std::collections::HashMap;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-/// The most bytes of a manifest that are read: some 300,000 segments, 5 TB in 16 MiB.
-const MANIFEST_MAX: u64 = 64 << 20;
+/// The most bytes of a manifest that are read: some 130,000 segments, 2 TB in 16 MiB.
+const MANIFEST_MAX: u64 = pli_seal::MANIFEST_MAX as u64;
 
 /// Adds an organisation.
 ///
@@ -107,100 +107,125 @@ pub async fn add_token(hub: &Hub, address: &str, new: &NewToken) -> Result<Issue
 }
 
 /// What a rotation did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rotation {
     /// Document keys wrapped anew in the database.
     pub keys: u64,
     /// Manifests whose wrapping in the store was replaced.
     pub manifests: u64,
+    /// Uploads and documents whose key could not be wrapped anew, each with the reason: they still need the
+    /// older certificate, which must then not be thrown away.
+    pub refused: Vec<String>,
 }
 
 /// Wraps every document key for the current certificate of the ring, in the database and in the manifests'
 /// heads. No segment is touched. To be run again until it finds nothing, as long as a process with the older
-/// ring may still make documents.
+/// ring may still make documents. What is damaged is told and does not keep the rest.
 ///
 /// # Errors
-/// What database, store or ring say; what was done stays done.
+/// What database or store say when they do not answer; what was done stays done.
 pub async fn rotate_keys(hub: &Hub) -> Result<Rotation> {
     let mut done = Rotation::default();
     let current = hub.keys().current();
-    loop {
-        let rows = hub
-            .db()
-            .rows(
-                "SELECT id, wrapped_key, wrapped_for FROM uploads
-                 WHERE wrapped_key IS NOT NULL AND wrapped_for <> $1 ORDER BY id LIMIT 500",
-                args![current.as_str()],
-            )
-            .await?;
-        if rows.is_empty() {
-            break;
-        }
-        for row in &rows {
-            let key = hub.keys().unwrap(&row.get::<Vec<u8>>("wrapped_key")?)?;
-            let wrapped = key.wrap(&[hub.keys().ring().current()])?;
-            let mut tx = hub.db().write().await?;
-            let moved = tx
-                .execute(
-                    "UPDATE uploads SET wrapped_key = $2, wrapped_for = $3
-                     WHERE id = $1 AND wrapped_for = $4 AND wrapped_key IS NOT NULL",
-                    args![
-                        row.get::<Uuid>("id")?,
-                        wrapped,
-                        current.as_str(),
-                        row.get::<String>("wrapped_for")?
-                    ],
-                )
-                .await?;
-            tx.commit().await?;
-            done.keys = done.keys.saturating_add(moved);
-        }
-    }
-    done.manifests = rotate_manifests(hub, &current).await?;
+    rotate_wraps(hub, &current, &mut done).await?;
+    rotate_manifests(hub, &current, &mut done).await?;
     let now = hub.now();
-    let detail = serde_json::json!({ "to": current, "keys": done.keys, "manifests": done.manifests });
+    let detail = serde_json::json!({
+        "to": current, "keys": done.keys, "manifests": done.manifests, "refused": done.refused.len(),
+    });
     let mut tx = hub.db().write().await?;
     Event::new("keys.rotated").detail(detail).write(&mut tx, now).await?;
     tx.commit().await?;
     Ok(done)
 }
 
-async fn rotate_manifests(hub: &Hub, current: &str) -> Result<u64> {
-    let mut done = 0_u64;
+async fn rotate_wraps(hub: &Hub, current: &str, done: &mut Rotation) -> Result<()> {
+    let mut after = Uuid::nil();
+    loop {
+        let rows = hub
+            .db()
+            .rows(
+                "SELECT id, wrapped_key, wrapped_for FROM uploads
+                 WHERE wrapped_key IS NOT NULL AND wrapped_for <> $1 AND id > $2 ORDER BY id LIMIT 500",
+                args![current, after],
+            )
+            .await?;
+        let Some(last) = rows.last() else { return Ok(()) };
+        after = last.get("id")?;
+        for row in &rows {
+            let id: Uuid = row.get("id")?;
+            let key = match hub.keys().unwrap(&row.get::<Vec<u8>>("wrapped_key")?) {
+                Ok(key) => key,
+                Err(fault) => {
+                    done.refused.push(format!("upload {id}: {fault}"));
+                    continue;
+                }
+            };
+            let wrapped = key.wrap(&[hub.keys().ring().current()])?;
+            let mut tx = hub.db().write().await?;
+            let moved = tx
+                .execute(
+                    "UPDATE uploads SET wrapped_key = $2, wrapped_for = $3
+                     WHERE id = $1 AND wrapped_for = $4 AND wrapped_key IS NOT NULL",
+                    args![id, wrapped, current, row.get::<String>("wrapped_for")?],
+                )
+                .await?;
+            tx.commit().await?;
+            done.keys = done.keys.saturating_add(moved);
+        }
+    }
+}
+
+async fn rotate_manifests(hub: &Hub, current: &str, done: &mut Rotation) -> Result<()> {
+    let mut after = Uuid::nil();
     loop {
         let rows = hub
             .db()
             .rows(
                 "SELECT id, manifest FROM documents
-                 WHERE manifest IS NOT NULL AND wrapped_for <> $1 ORDER BY id LIMIT 500",
-                args![current],
+                 WHERE manifest IS NOT NULL AND wrapped_for <> $1 AND id > $2 ORDER BY id LIMIT 500",
+                args![current, after],
             )
             .await?;
-        if rows.is_empty() {
-            return Ok(done);
-        }
+        let Some(last) = rows.last() else { return Ok(()) };
+        after = last.get("id")?;
         for row in &rows {
-            let old: String = row.get("manifest")?;
-            let old: ObjectKey = old.parse().map_err(Fault::internal)?;
-            let ring = hub.keys().ring();
-            let bytes = hub.blobs().read(&old, MANIFEST_MAX).await?;
-            let bytes = Manifest::rewrap(&bytes, &ring, &[ring.current()])?;
-            let object = ObjectKey::random(Class::Manifest)?;
-            hub.blobs().put(&object, vec![Bytes::from(bytes)]).await?;
-            let mut tx = hub.db().write().await?;
-            let moved = tx
-                .execute(
-                    "UPDATE documents SET manifest = $2, wrapped_for = $3 WHERE id = $1 AND manifest = $4",
-                    args![row.get::<Uuid>("id")?, object.as_str(), current, old.as_str()],
-                )
-                .await?;
-            // Whichever lost is named nowhere.
-            let unnamed = if moved == 1 { &old } else { &object };
-            crate::jobs::delete_objects(&mut tx, hub.now(), &[unnamed.as_str()]).await?;
-            tx.commit().await?;
-            done = done.saturating_add(moved);
+            let id: Uuid = row.get("id")?;
+            match rotate_manifest(hub, current, id, &row.get::<String>("manifest")?).await {
+                Ok(moved) => done.manifests = done.manifests.saturating_add(moved),
+                Err(fault) if fault.code() == ProblemCode::Damaged => {
+                    done.refused.push(format!("document {id}: {fault}"));
+                }
+                Err(fault) => return Err(fault),
+            }
         }
     }
+}
+
+async fn rotate_manifest(hub: &Hub, current: &str, document: Uuid, old: &str) -> Result<u64> {
+    let old: ObjectKey = old.parse().map_err(Fault::internal)?;
+    let ring = hub.keys().ring();
+    let bytes = match hub.blobs().read(&old, MANIFEST_MAX).await {
+        Ok(bytes) => bytes,
+        // Erased, or rotated by another, since the page was read.
+        Err(_) if !is_named(hub, &old).await? => return Ok(0),
+        Err(error) => return Err(error.into()),
+    };
+    let bytes = Manifest::rewrap(&bytes, &ring, &[ring.current()])?;
+    let object = ObjectKey::random(Class::Manifest)?;
+    hub.blobs().put(&object, vec![Bytes::from(bytes)]).await?;
+    let mut tx = hub.db().write().await?;
+    let moved = tx
+        .execute(
+            "UPDATE documents SET manifest = $2, wrapped_for = $3 WHERE id = $1 AND manifest = $4",
+            args![document, object.as_str(), current, old.as_str()],
+        )
+        .await?;
+    // Whichever lost is named nowhere.
+    let unnamed = if moved == 1 { &old } else { &object };
+    crate::jobs::delete_objects(&mut tx, hub.now(), &[unnamed.as_str()]).await?;
+    tx.commit().await?;
+    Ok(moved)
 }
 
 /// How to check.

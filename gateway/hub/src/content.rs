@@ -199,7 +199,11 @@ impl ContentReader {
         let from = self.range.start.saturating_sub(piece.start);
         let to = self.range.end.saturating_sub(piece.start).min(piece.row.length);
         let key = self.content.keys.get(piece.part).ok_or_else(|| Fault::internal("no key for a part"))?;
-        let opening = Opening::new(key, &piece.row, from..to)?;
+        let opening = match Opening::new(key, &piece.row, from..to) {
+            Ok(opening) => opening,
+            // Row and key do not belong together.
+            Err(error) => return Err(self.judge(error.into()).await),
+        };
         match self.blobs.get(&piece.object, opening.object_range()).await {
             Ok(blob) => self.open = Some((opening, blob)),
             Err(error) => return Err(self.judge(error.into()).await),
@@ -207,15 +211,20 @@ impl ContentReader {
         Ok(true)
     }
 
-    /// Journals damage; the piece at fault is the last one opened.
+    /// Journals damage; the piece at fault is the last one opened. A segment whose row has gone since the
+    /// content was loaded is not damaged: it was erased, or taken up in a longer one.
     async fn judge(&self, fault: Fault) -> Fault {
         if fault.code() == ProblemCode::Damaged
             && let Some(piece) = self.next.checked_sub(1).and_then(|i| self.content.pieces.get(i))
         {
-            tracing::error!(upload = %piece.upload, segment = piece.idx, error = %fault, "segment damaged");
             if let Some(hub) = &self.journal {
+                let sql = "SELECT 1 AS named FROM segments WHERE object = $1";
+                if let Ok(None) = hub.db().optional(sql, args![piece.object.as_str()]).await {
+                    return ProblemCode::Gone.into();
+                }
                 journal_damage(hub, self.content.document, piece, &fault.to_string()).await;
             }
+            tracing::error!(upload = %piece.upload, segment = piece.idx, error = %fault, "segment damaged");
         }
         fault
     }

@@ -6,12 +6,14 @@
 use crate::access::Caller;
 use crate::fault::{Fault, Result};
 use crate::journal::Event;
+use crate::uploads::const_sql;
 use crate::{Hub, documents, people};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use http::StatusCode;
 use pli_api::{
     Deposit, DepositBox, DepositId, DepositState, DocumentState, NewDeposit, Page, Person, ProblemCode, Time,
+    UploadId,
 };
 use pli_storage::{Args, Row, Tx, args};
 use serde::Deserialize;
@@ -57,25 +59,21 @@ pub(crate) async fn create(
 
     let (id, now) = (DepositId::new(), hub.now());
     let mut tx = hub.db().write().await?;
-    if let Some(reference) = reference {
-        let draft = tx
-            .optional(
-                "SELECT id FROM deposits WHERE sender = $1 AND reference = $2 AND state = 'draft'",
-                args![caller.account.0, reference],
-            )
-            .await?;
-        if let Some(row) = draft {
-            let deposit =
-                load(&mut tx, &caller, DepositId(row.get("id")?), now).await?.ok_or(ProblemCode::NotFound)?;
-            return Ok((StatusCode::OK, Json(deposit)));
-        }
+    // Without effect when the caller has a draft of this reference, also one made this very moment.
+    let made = tx
+        .execute(
+            "INSERT INTO deposits (id, sender, organisation, subject, reference, state, retention_days, version, created)
+             VALUES ($1, $2, $3, $4, $5, 'draft', $6, 0, $7)
+             ON CONFLICT (sender, reference) WHERE state = 'draft' DO NOTHING",
+            args![id.0, caller.account.0, caller.organisation.0, subject, reference, i64::from(days), now],
+        )
+        .await?;
+    if made == 0 {
+        let sql = "SELECT id FROM deposits WHERE sender = $1 AND reference = $2 AND state = 'draft'";
+        let row = tx.optional(sql, args![caller.account.0, reference]).await?.ok_or(ProblemCode::Conflict)?;
+        let draft = load(&mut tx, &caller, DepositId(row.get("id")?), now).await?;
+        return Ok((StatusCode::OK, Json(draft.ok_or(ProblemCode::NotFound)?)));
     }
-    tx.execute(
-        "INSERT INTO deposits (id, sender, organisation, subject, reference, state, retention_days, version, created)
-         VALUES ($1, $2, $3, $4, $5, 'draft', $6, 0, $7)",
-        args![id.0, caller.account.0, caller.organisation.0, subject, reference, i64::from(days), now],
-    )
-    .await?;
     for address in &addresses {
         let added = tx
             .execute(
@@ -99,7 +97,7 @@ pub(crate) async fn create(
 
 /// The deposit with its documents, if the caller may see it.
 pub(crate) async fn load(tx: &mut Tx, caller: &Caller, id: DepositId, now: Time) -> Result<Option<Deposit>> {
-    let sql = const_format(&[
+    let sql = const_sql(&[
         "SELECT ",
         COLUMNS,
         " FROM deposits p JOIN accounts a ON a.id = p.sender WHERE p.id = $1 AND ",
@@ -109,10 +107,6 @@ pub(crate) async fn load(tx: &mut Tx, caller: &Caller, id: DepositId, now: Time)
     let mut deposit = summary(tx, caller, &row).await?;
     deposit.documents = Some(documents::of_deposit(tx, id).await?);
     Ok(Some(deposit))
-}
-
-fn const_format(parts: &[&str]) -> pli_storage::Sql {
-    pli_storage::Sql::assembled(parts.concat())
 }
 
 async fn summary(tx: &mut Tx, caller: &Caller, row: &Row) -> Result<Deposit> {
@@ -173,7 +167,7 @@ pub(crate) async fn list(
     };
     let limit = filter.limit.unwrap_or(50).clamp(1, 200);
     let after = filter.after.map_or(Uuid::max(), |id| id.0);
-    let sql = const_format(&[
+    let sql = const_sql(&[
         "SELECT ",
         COLUMNS,
         " FROM deposits p JOIN accounts a ON a.id = p.sender WHERE p.id < $3 AND ",
@@ -229,22 +223,26 @@ pub(crate) async fn discard(
     let now = hub.now();
     let mut tx = hub.db().write().await?;
     lock_draft(&mut tx, &caller, id).await?;
-    remove_draft(&mut tx, now, id).await?;
+    let uploads = remove_draft(&mut tx, now, id).await?;
     Event::new("deposit.discarded").by(caller.account).deposit(id).write(&mut tx, now).await?;
     tx.commit().await?;
+    uploads.into_iter().for_each(|upload| hub.end_writer(upload));
     hub.inner.bell.notify_waiters();
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Removes a locked draft with its documents.
-pub(crate) async fn remove_draft(tx: &mut Tx, now: Time, id: DepositId) -> Result<()> {
+/// Removes a locked draft with its documents; gives their uploads, whose writers are to be ended.
+pub(crate) async fn remove_draft(tx: &mut Tx, now: Time, id: DepositId) -> Result<Vec<UploadId>> {
+    // All uploads at once, before the quota is touched: writers take these in the same order.
+    let sql = "UPDATE uploads SET fence = fence + 1 WHERE deposit = $1 RETURNING id";
+    let uploads = tx.rows(sql, args![id.0]).await?;
     for document in documents::ids_of_deposit(tx, id).await? {
         documents::remove(tx, now, document).await?;
     }
     tx.execute("UPDATE uploads SET deposit = NULL WHERE deposit = $1", args![id.0]).await?;
     tx.execute("DELETE FROM recipients WHERE deposit = $1", args![id.0]).await?;
     tx.execute("DELETE FROM deposits WHERE id = $1", args![id.0]).await?;
-    Ok(())
+    uploads.iter().map(|row| Ok(UploadId(row.get("id")?))).collect()
 }
 
 /// POST /deposits/{id}/send.
@@ -283,6 +281,12 @@ pub(crate) async fn send(
     tx.commit().await?;
     hub.inner.bell.notify_waiters();
     Ok((StatusCode::ACCEPTED, Json(deposit)))
+}
+
+/// Holds a deposit until the transaction ends.
+pub(crate) async fn hold(tx: &mut Tx, id: DepositId) -> Result<()> {
+    tx.execute("UPDATE deposits SET version = version + 1 WHERE id = $1", args![id.0]).await?;
+    Ok(())
 }
 
 /// Puts a sent deposit at its recipients' disposal once all its documents are finished. To be called in

@@ -12,7 +12,7 @@ use crate::{Hub, jobs, uploads};
 use axum::Json;
 use axum::extract::{Path, State};
 use pli_api::{DepositId, Document, DocumentId, DocumentState, ProblemCode, Time, UploadId};
-use pli_seal::{ContentDigest, Manifest, ManifestPart, ManifestSegment};
+use pli_seal::{ContentDigest, Manifest, ManifestPart, ManifestSegment, SealError};
 use pli_storage::{Class, DbError, Job, NewJob, ObjectKey, Row, Sql, Tx, args};
 use uuid::Uuid;
 
@@ -168,6 +168,8 @@ pub(crate) async fn finish(hub: &Hub, job: &Job) -> Result<()> {
 
     let now = hub.now();
     let mut tx = hub.db().write().await?;
+    // The deposit before its documents, everywhere.
+    deposits::hold(&mut tx, deposit).await?;
     let moved = tx
         .execute(
             "UPDATE documents SET state = 'available', sha256 = $2, manifest = $3, wrapped_for = $4, finished = $5
@@ -188,7 +190,8 @@ pub(crate) async fn finish(hub: &Hub, job: &Job) -> Result<()> {
     Ok(())
 }
 
-/// A document of one part was hashed while it was received; the midstate must cover all of it.
+/// A document of one part was hashed while it was received; the midstate must cover all of it. Without one
+/// that does, the content is read through.
 async fn digest_of_single_part(
     tx: &mut Tx,
     id: DocumentId,
@@ -205,8 +208,14 @@ async fn digest_of_single_part(
         )
         .await?;
     let Some(saved) = row.get::<Option<Vec<u8>>>("digest")? else { return Ok(None) };
-    let digest = ContentDigest::restore(&saved, key)?;
-    Ok((digest.length() == content.size).then_some(digest))
+    match ContentDigest::restore(&saved, key) {
+        Ok(digest) => Ok((digest.length() == content.size).then_some(digest)),
+        Err(error @ (SealError::Damaged(_) | SealError::WrongKey)) => {
+            tracing::error!(error = %error, document = %id, "running digest damaged: the content is read through");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A concatenation has no running digest: everything is read back, which also proves that it can be.
@@ -252,9 +261,12 @@ fn manifest(
 async fn damaged(hub: &Hub, job: &Job, id: DocumentId) -> Result<()> {
     let now = hub.now();
     let mut tx = hub.db().write().await?;
-    tx.execute("UPDATE documents SET state = 'damaged' WHERE id = $1 AND state = 'finishing'", args![id.0])
+    let moved = tx
+        .execute("UPDATE documents SET state = 'damaged' WHERE id = $1 AND state = 'finishing'", args![id.0])
         .await?;
-    Event::new("document.damaged").document(id).write(&mut tx, now).await?;
+    if moved == 1 {
+        Event::new("document.damaged").document(id).write(&mut tx, now).await?;
+    }
     if tx.complete(job).await? {
         tx.commit().await?;
     }
@@ -267,7 +279,9 @@ async fn end_uploads(tx: &mut Tx, now: Time, id: DocumentId) -> Result<()> {
     for row in &rows {
         uploads::end(tx, now, UploadId(row.get::<Uuid>("id")?)).await?;
     }
-    let row = tx.optional("SELECT manifest FROM documents WHERE id = $1", args![id.0]).await?;
+    // Held, not only read: a rotation that replaces the manifest meanwhile would leave the new one behind.
+    let sql = "UPDATE documents SET finished = finished WHERE id = $1 RETURNING manifest";
+    let row = tx.optional(sql, args![id.0]).await?;
     if let Some(manifest) = row.map(|row| row.get::<Option<String>>("manifest")).transpose()?.flatten() {
         jobs::delete_objects(tx, now, &[&manifest]).await?;
     }

@@ -154,12 +154,12 @@ async fn stream(
 ) -> Result<Body> {
     let length = range.end.saturating_sub(range.start);
     let trail = Trail { hub: hub.clone(), actor, deposit: document.deposit, document: Some(document.id) };
-    trail.write("download.begun", serde_json::json!({ "from": range.start, "bytes": length })).await?;
+    let begun = trail.begin(serde_json::json!({ "from": range.start, "bytes": length })).await?;
     let mut reader = content.reader(hub.clone(), range);
     let first = match reader.next().await {
         Ok(first) => first,
         Err(fault) => {
-            trail.end(false, 0).await;
+            begun.end(Delivery::default()).await;
             return Err(fault);
         }
     };
@@ -169,8 +169,7 @@ async fn stream(
         if let Err(fault) = &sent {
             tracing::warn!(error = %fault, "download cut short");
         }
-        let delivery = outlet.finish(sent.is_ok()).await;
-        trail.end(delivery.complete, delivery.bytes).await;
+        begun.end(outlet.finish(sent.is_ok()).await).await;
     });
     Ok(body)
 }
@@ -186,7 +185,8 @@ async fn pump(outlet: &Outlet, first: Option<Bytes>, reader: &mut ContentReader)
     Ok(())
 }
 
-/// The events of one download.
+/// Whose download of what, for the journal.
+#[derive(Clone)]
 pub(crate) struct Trail {
     pub(crate) hub: Hub,
     pub(crate) actor: AccountId,
@@ -195,7 +195,18 @@ pub(crate) struct Trail {
 }
 
 impl Trail {
-    pub(crate) async fn write(&self, kind: &'static str, detail: serde_json::Value) -> Result<()> {
+    /// Writes that the download has begun; whatever becomes of the request then, its end is written too.
+    pub(crate) async fn begin(self, detail: serde_json::Value) -> Result<BegunDownload> {
+        let running = self.hub.inner.running.clone();
+        let begin = async move {
+            self.write("download.begun", detail).await?;
+            Ok(BegunDownload { trail: Some(self) })
+        };
+        // In a task of its own: a request dropped here leaves no beginning without an end.
+        running.spawn(begin).await?
+    }
+
+    async fn write(&self, kind: &'static str, detail: serde_json::Value) -> Result<()> {
         let mut event = Event::new(kind).by(self.actor).deposit(self.deposit).detail(detail);
         if let Some(document) = self.document {
             event = event.document(document);
@@ -206,13 +217,38 @@ impl Trail {
         Ok(())
     }
 
-    pub(crate) async fn end(&self, complete: bool, bytes: u64) {
+    async fn end(&self, Delivery { complete, bytes }: Delivery) {
         let kind = if complete { "download.completed" } else { "download.aborted" };
         metrics::counter!("pli_downloads_total", "outcome" => if complete { "completed" } else { "aborted" })
             .increment(1);
         metrics::counter!("pli_content_bytes_sent_total").increment(bytes);
         if let Err(fault) = self.write(kind, serde_json::json!({ "bytes": bytes })).await {
             tracing::error!(error = %fault, kind, "the end of a download could not be journalled");
+        }
+    }
+}
+
+/// A download that the journal knows to have begun. Dropped without [`BegunDownload::end`], it was aborted.
+pub(crate) struct BegunDownload {
+    trail: Option<Trail>,
+}
+
+impl BegunDownload {
+    /// Writes how it ended.
+    pub(crate) async fn end(mut self, delivery: Delivery) {
+        if let Some(trail) = self.trail.take() {
+            let running = trail.hub.inner.running.clone();
+            // A failure is logged where it happens.
+            let _ = running.spawn(async move { trail.end(delivery).await }).await;
+        }
+    }
+}
+
+impl Drop for BegunDownload {
+    fn drop(&mut self) {
+        if let (Some(trail), Ok(runtime)) = (self.trail.take(), tokio::runtime::Handle::try_current()) {
+            let running = trail.hub.inner.running.clone();
+            running.spawn_on(async move { trail.end(Delivery::default()).await }, &runtime);
         }
     }
 }
@@ -233,9 +269,11 @@ pub(crate) struct Delivery {
 /// A body that is fed from elsewhere and tells what was taken of it; `length` when it is known.
 pub(crate) fn outlet(length: Option<u64>) -> (Outlet, Body) {
     let (pieces, from) = mpsc::channel(AHEAD);
-    let (tell, delivery) = oneshot::channel();
-    let tap = Tap { from, length, delivery: Delivery::default(), tell: Some(tell) };
-    (Outlet { pieces, delivery }, Body::from_stream(tap))
+    let (tell, told) = oneshot::channel();
+    // Of an empty body hyper takes nothing, not even its end.
+    let delivery = Delivery { bytes: 0, complete: length == Some(0) };
+    let tap = Tap { from, length, delivery, tell: Some(tell) };
+    (Outlet { pieces, delivery: told }, Body::from_stream(tap))
 }
 
 impl Outlet {

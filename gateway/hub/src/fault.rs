@@ -52,6 +52,12 @@ impl Fault {
         self.code
     }
 
+    /// What the person at the other end reads.
+    #[must_use]
+    pub fn sentence(&self) -> &str {
+        self.detail.as_deref().unwrap_or(self.code.title())
+    }
+
     /// Whether the same request may succeed later without a change.
     #[must_use]
     pub fn is_passing(&self) -> bool {
@@ -115,7 +121,8 @@ impl From<BlobError> for Fault {
             BlobError::Full(_) => ProblemCode::StorageFull,
             BlobError::Unavailable(_) => ProblemCode::Unavailable,
             BlobError::NotFound | BlobError::Truncated => ProblemCode::Damaged,
-            _ => ProblemCode::Internal,
+            // The store refuses us or has gone: nothing the caller did, and the operator can mend it.
+            BlobError::Other(_) => ProblemCode::Unavailable,
         };
         Self::caused(code, error)
     }

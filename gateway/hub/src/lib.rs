@@ -23,6 +23,8 @@ mod receive;
 mod retention;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod uploads;
 mod zip;
 
@@ -128,13 +130,14 @@ struct Inner {
     /// Rung when a job was enqueued here, so that it does not wait for the next look.
     bell: Notify,
     /// Argon2 takes memory by design; this bounds how much at a time.
-    hashing: Semaphore,
+    hashing: Arc<Semaphore>,
 }
 
 impl Hub {
     /// A hub on a migrated database.
     #[must_use]
-    pub fn new(db: Db, blobs: Blobs, keys: KeySource, options: HubOptions, clock: Clock) -> Self {
+    pub fn new(db: Db, blobs: Blobs, keys: KeySource, mut options: HubOptions, clock: Clock) -> Self {
+        options.segment_size = options.segment_size.clamp(1, pli_seal::SEGMENT_MAX);
         let blocks = BlockPool::new(options.transfer_memory);
         Self {
             inner: Arc::new(Inner {
@@ -148,7 +151,7 @@ impl Hub {
                 stop: CancellationToken::new(),
                 running: tokio_util::task::TaskTracker::new(),
                 bell: Notify::new(),
-                hashing: Semaphore::new(2),
+                hashing: Arc::new(Semaphore::new(2)),
             }),
         }
     }
@@ -226,13 +229,19 @@ impl Hub {
         jobs::run_due(self).await
     }
 
-    /// Registers this process's writer of an upload and ends the one before it.
+    /// Registers this process's writer of an upload and ends the one before it. Two that took the upload
+    /// one after the other may come here the other way round: the greater fence stays.
     fn take_writer(&self, upload: UploadId, fence: i64) -> Writer {
         let token = self.inner.stop.child_token();
-        if let Ok(mut writers) = self.inner.writers.lock()
-            && let Some((_, older)) = writers.insert(upload, (fence, token.clone()))
-        {
-            older.cancel();
+        if let Ok(mut writers) = self.inner.writers.lock() {
+            match writers.get(&upload) {
+                Some((newer, _)) if *newer > fence => token.cancel(),
+                _ => {
+                    if let Some((_, older)) = writers.insert(upload, (fence, token.clone())) {
+                        older.cancel();
+                    }
+                }
+            }
         }
         Writer { hub: self.clone(), upload, fence, token }
     }

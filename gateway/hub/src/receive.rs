@@ -16,19 +16,17 @@ use bytes::{Buf as _, Bytes};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesOrdered;
 use http_body_util::BodyExt as _;
-use pli_api::{AccountId, DocumentId, OrganisationId, ProblemCode, UploadKind};
+use pli_api::{AccountId, DocumentId, OrganisationId, ProblemCode, UploadId, UploadKind};
 use pli_seal::{ContentDigest, DocumentKey, Filling, SegmentRow};
-use pli_storage::{Class, DbError, ObjectKey, args};
+use pli_storage::{Class, DbError, ObjectKey, Tx, args};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// A last segment shorter than this is taken up again by the next request, so that many small requests
-/// do not leave many small segments; each rewrites at most this much.
-const TAIL: u64 = 1 << 20;
-
-/// When memory is short, a segment of at least this length is closed early.
-const EARLY: usize = pli_seal::BLOCK / 2;
+/// A last segment shorter than this, and than a full one, is taken up again by the next request, so that
+/// many small requests do not leave many small segments; each rewrites at most this much. It fits in
+/// one block: a tail is never split between two segments.
+const TAIL: usize = pli_seal::content_of_blocks(1);
 
 /// Segments of one transfer that are being stored at a time.
 const PUTS: usize = 2;
@@ -75,15 +73,21 @@ pub(crate) struct Received {
 /// A segment full of content, on its way to be sealed.
 struct Filled {
     filling: Filling<Block>,
-    /// The object of the shorter segment that this one takes the place of.
-    replaces: Option<ObjectKey>,
+    /// The shorter segment that this one takes the place of.
+    replaces: Option<Tail>,
+}
+
+/// A short last segment: its content now stands at the beginning of a longer one.
+struct Tail {
+    object: ObjectKey,
+    length: u64,
 }
 
 /// A sealed segment, on its way to the store.
 struct Sealed {
     row: SegmentRow,
     parts: Vec<Bytes>,
-    replaces: Option<ObjectKey>,
+    replaces: Option<Tail>,
     before: Vec<u8>,
     after: Vec<u8>,
 }
@@ -92,7 +96,7 @@ struct Sealed {
 struct Stored {
     row: SegmentRow,
     object: ObjectKey,
-    replaces: Option<ObjectKey>,
+    replaces: Option<Tail>,
     before: Vec<u8>,
     after: Vec<u8>,
 }
@@ -107,11 +111,12 @@ pub(crate) async fn receive(
 ) -> Result<Received> {
     let (to_sealer, filled) = mpsc::channel(1);
     let (to_store, sealed) = mpsc::channel(1);
-    let digest = match target.last.as_ref().filter(|last| last.row.length < TAIL) {
+    let short = TAIL.min(hub.options().segment_size) as u64;
+    let tail = target.last.take().filter(|last| last.row.length < short);
+    let digest = match &tail {
         Some(_) => restore(target.digest_before.as_deref(), &target.key)?,
         None => restore(target.digest.as_deref(), &target.key)?,
     };
-    let tail = target.last.take().filter(|last| last.row.length < TAIL);
     let share =
         hub.inner.blocks.share(hub.options().upload_memory.max(2 * hub.options().segment_size + (4 << 20)));
     let staged = checksum.is_some();
@@ -143,13 +148,9 @@ pub(crate) async fn receive(
     let sealed = sealer.await?;
     let mut committer = committer.await?;
 
-    let verdict = ended.and_then(|ended| {
-        // The last stage knows the first cause; the others only that their neighbour is gone.
-        committer.failure.take().map_or(Ok(()), Err)?;
-        sealed?;
-        flushed?;
-        Ok(ended)
-    });
+    // The last stage knows the first cause; the others only that their neighbour is gone.
+    let failure = committer.failure.take().map_or(Ok(()), Err);
+    let verdict = failure.and(sealed).and(ended).and_then(|ended| flushed.map(|()| ended));
     let ended = match verdict {
         Ok(ended) => ended,
         Err(fault) => {
@@ -185,7 +186,7 @@ struct Reader<'h> {
     to_sealer: mpsc::Sender<Filled>,
     limit: u64,
     filling: Filling<Block>,
-    replaces: Option<ObjectKey>,
+    replaces: Option<Tail>,
 }
 
 impl Reader<'_> {
@@ -196,6 +197,8 @@ impl Reader<'_> {
             let frame = tokio::select! {
                 biased;
                 () = self.token.cancelled() => return Ok(self.cancelled()),
+                // A later stage has failed: nothing that still comes would be kept.
+                () = self.to_sealer.closed() => return Err(Fault::internal("sealing ended early")),
                 frame = body.frame() => frame,
             };
             let Some(frame) = frame else { return Ok(Ended::Body) };
@@ -206,9 +209,8 @@ impl Reader<'_> {
             if let Some(checksum) = checksum {
                 checksum.update(&data);
             }
-            if !data.is_empty() {
-                self.take_up_tail().await?;
-                self.put(data).await?;
+            if !data.is_empty() && !(self.take_up_tail().await? && self.put(data).await?) {
+                return Ok(self.cancelled());
             }
         }
     }
@@ -217,34 +219,49 @@ impl Reader<'_> {
         if self.hub.stopping() { Ended::Stopping } else { Ended::TakenOver }
     }
 
-    /// Puts the content of a short last segment in front of the new bytes.
-    async fn take_up_tail(&mut self) -> Result<()> {
-        let Some(tail) = self.tail.take() else { return Ok(()) };
-        let length = tail.row.length;
-        let object = tail.object.clone();
+    /// Puts the content of a short last segment in front of the new bytes. False when the writer was
+    /// ended meanwhile: nothing of the tail is at hand then.
+    async fn take_up_tail(&mut self) -> Result<bool> {
+        let Some(tail) = self.tail.take() else { return Ok(true) };
+        let (object, length) = (tail.object.clone(), tail.row.length);
         let content = Content::of_segment(self.key.clone(), tail);
         let mut reader = content.reader(self.hub.clone(), 0..length);
-        while let Some(bytes) = reader.next().await? {
-            self.put(bytes).await?;
+        loop {
+            match reader.next().await {
+                Ok(Some(bytes)) => {
+                    if !self.put(bytes).await? {
+                        self.filling = Filling::new();
+                        return Ok(false);
+                    }
+                }
+                Ok(None) => break,
+                // Its row is no more: another writer has taken it up before us.
+                Err(fault) if fault.code() == ProblemCode::Gone => return Err(ProblemCode::TakenOver.into()),
+                Err(fault) => return Err(fault),
+            }
         }
-        self.replaces = Some(object);
-        Ok(())
+        self.replaces = Some(Tail { object, length });
+        Ok(true)
     }
 
-    async fn put(&mut self, mut data: Bytes) -> Result<()> {
+    /// Takes content in. False when the writer was ended while it waited for memory: what was taken
+    /// until then is the beginning of it.
+    async fn put(&mut self, mut data: Bytes) -> Result<bool> {
         let full = self.hub.options().segment_size;
         while !data.is_empty() {
             if self.filling.room() == 0 {
                 match self.share.block_now().await {
                     Some(block) => self.filling.add_block(block)?,
-                    None if self.filling.len() >= EARLY => {
+                    // The blocks at hand are full.
+                    None if !self.filling.is_empty() => {
                         self.hand_over().await?;
                         continue;
                     }
+                    // Holding none, so that whoever holds some can go on.
                     None => {
                         let block = tokio::select! {
                             biased;
-                            () = self.token.cancelled() => return Err(ProblemCode::Stopping.into()),
+                            () = self.token.cancelled() => return Ok(false),
                             block = self.share.block() => block,
                         };
                         self.filling.add_block(block.ok_or_else(|| Fault::internal("block pool closed"))?)?;
@@ -258,7 +275,7 @@ impl Reader<'_> {
                 self.hand_over().await?;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Closes the segment at hand.
@@ -279,7 +296,13 @@ async fn seal(
     mut filled: mpsc::Receiver<Filled>,
     to_store: mpsc::Sender<Sealed>,
 ) -> Result<()> {
-    while let Some(Filled { filling, replaces }) = filled.recv().await {
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = to_store.closed() => return Err(Fault::internal("storing ended early")),
+            next = filled.recv() => next,
+        };
+        let Some(Filled { filling, replaces }) = next else { return Ok(()) };
         let key = key.clone();
         let work = tokio::task::spawn_blocking(move || {
             let before = digest.save(&key)?;
@@ -297,7 +320,6 @@ async fn seal(
             return Err(Fault::internal("storing ended early"));
         }
     }
-    Ok(())
 }
 
 /// The third and fourth stages: some segments are being stored while the first of them is committed.
@@ -363,7 +385,7 @@ impl Committer {
     /// Commits what was staged, and the end of the upload when nothing was left to commit.
     async fn finish(&mut self) -> Result<()> {
         let staged = std::mem::take(&mut self.staged);
-        let ended_by_length = self.target.size == Some(self.target.received) && self.target.segments >= 0;
+        let ended_by_length = self.target.size == Some(self.target.received);
         if staged.is_empty() && !ended_by_length {
             return Ok(());
         }
@@ -380,17 +402,13 @@ impl Committer {
     async fn commit(&mut self, batch: Vec<Stored>) -> Result<()> {
         let mut pause = Duration::from_millis(100);
         let mut tries = 0_u32;
-        loop {
-            match self.try_commit(&batch).await {
-                Ok(Committed::Done) => return Ok(()),
-                Ok(Committed::LostFence) => {
-                    for stored in &batch {
-                        discard(&self.hub, &stored.object).await;
-                    }
-                    return Err(ProblemCode::TakenOver.into());
-                }
-                // Whether it happened is not known: the objects stay, and the sweep of old orphans judges later.
-                Err(fault) if !fault.is_passing() || tries >= 6 => return Err(fault),
+        // Whether a commit was sent whose answer never came.
+        let mut unsure = false;
+        let fault = loop {
+            match self.try_commit(&batch, &mut unsure).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => break ProblemCode::TakenOver.into(),
+                Err(fault) if !fault.is_passing() || tries >= 6 => break fault,
                 Err(fault) => {
                     tracing::warn!(error = %fault, upload = %self.target.writer.upload, "commit of a segment is tried again");
                     tries = tries.saturating_add(1);
@@ -398,47 +416,46 @@ impl Committer {
                     pause = pause.saturating_mul(2);
                 }
             }
+        };
+        // What may have been named stays: the sweep of old orphans judges later.
+        if !unsure {
+            for stored in &batch {
+                discard(&self.hub, &stored.object).await;
+            }
         }
+        Err(fault)
     }
 
-    async fn try_commit(&mut self, batch: &[Stored]) -> Result<Committed> {
+    /// False when the upload is another writer's.
+    async fn try_commit(&mut self, batch: &[Stored], unsure: &mut bool) -> Result<bool> {
         let t = &self.target;
+        let upload = t.writer.upload;
         let now = self.hub.now();
-        let mut received = t.received;
-        let mut count = t.segments;
-        let mut tx = self.hub.db().write().await?;
-
+        let (mut count, mut received) = (t.segments, t.received);
+        let mut places = Vec::with_capacity(batch.len());
         for stored in batch {
-            let replaced = stored.replaces.as_ref();
-            let (idx, start) = match replaced {
-                // The tail is the last committed segment; its content comes first in the new one.
-                Some(_) => {
-                    (count.saturating_sub(1), received.saturating_sub(tail_length(&mut tx, t, count).await?))
-                }
-                None => (count, received),
-            };
-            if let Some(old) = replaced {
-                tx.execute(
-                    "DELETE FROM segments WHERE upload = $1 AND idx = $2 AND object = $3",
-                    args![t.writer.upload.0, idx, old.as_str()],
-                )
-                .await?;
+            if let Some(tail) = &stored.replaces {
+                // The tail is the last segment; its content comes first in the new one.
+                count = count.saturating_sub(1);
+                received = received.saturating_sub(tail.length);
             }
-            count = idx.saturating_add(1);
-            received = start.saturating_add(stored.row.length);
-            insert_segment(&mut tx, t, idx, start, stored).await?;
+            places.push((count, received));
+            count = count.saturating_add(1);
+            received = received.saturating_add(stored.row.length);
         }
-
         let complete = t.size == Some(received);
+        let reserved = t.reserved.max(received);
         let last = batch.last();
-        let reserved = uploads::reserve(&mut tx, t.organisation, t.reserved, received).await?;
+
+        let mut tx = self.hub.db().write().await?;
+        // First of all: two writers of one upload meet here, and the one who lost it has done nothing.
         let moved = tx
             .execute(
                 "UPDATE uploads SET received = $3, segments = $4, reserved = $5, expires = $6, state = $7,
                         digest = COALESCE($8, digest), digest_before = COALESCE($9, digest_before)
                  WHERE id = $1 AND fence = $2 AND state = 'pending' AND received = $10",
                 args![
-                    t.writer.upload.0,
+                    upload.0,
                     t.writer.fence,
                     signed(received),
                     count,
@@ -453,44 +470,44 @@ impl Committer {
             .await?;
         if moved == 0 {
             tx.rollback().await?;
-            return self.after_the_fact(received).await;
+            return if *unsure { self.after_the_fact(received, complete).await } else { Ok(false) };
         }
-        let replaced: Vec<&str> =
-            batch.iter().filter_map(|s| s.replaces.as_ref()).map(ObjectKey::as_str).collect();
-        if !replaced.is_empty() {
-            jobs::delete_objects(&mut tx, now, &replaced).await?;
+        uploads::reserve(&mut tx, t.organisation, t.reserved, received).await?;
+        let mut replaced = Vec::new();
+        for (stored, (idx, start)) in batch.iter().zip(places) {
+            if let Some(tail) = &stored.replaces {
+                tx.execute("DELETE FROM segments WHERE object = $1", args![tail.object.as_str()]).await?;
+                replaced.push(tail.object.as_str());
+            }
+            insert_segment(&mut tx, upload, idx, start, stored).await?;
         }
+        jobs::delete_objects(&mut tx, now, &replaced).await?;
         if complete {
-            uploads::completed(&mut tx, now, t.writer.upload, t.kind, t.owner, t.document, received).await?;
+            uploads::completed(&mut tx, now, upload, t.kind, t.owner, t.document, received).await?;
         }
+        *unsure = true;
         tx.commit().await?;
         if complete || !replaced.is_empty() {
             self.hub.inner.bell.notify_waiters();
         }
         self.moved(received, count, reserved);
-        Ok(Committed::Done)
+        Ok(true)
     }
 
-    /// No row moved: either another writer has the upload, or an earlier try of this very commit
-    /// succeeded and only its answer was lost.
-    async fn after_the_fact(&mut self, received: u64) -> Result<Committed> {
-        let t = &self.target;
-        let mut tx = self.hub.db().read().await?;
-        let row = tx
-            .optional(
-                "SELECT fence, received, segments, reserved FROM uploads WHERE id = $1",
-                args![t.writer.upload.0],
-            )
-            .await?;
-        let Some(row) = row else { return Ok(Committed::LostFence) };
-        let same =
-            row.get::<i64>("fence")? == t.writer.fence && row.get::<i64>("received")? == signed(received);
-        if !same || received == t.received {
-            return Ok(Committed::LostFence);
+    /// No row moved though a commit was sent before: either it was done and only its answer was lost,
+    /// or another writer has the upload.
+    async fn after_the_fact(&mut self, received: u64, complete: bool) -> Result<bool> {
+        let sql = "SELECT fence, state, received, segments, reserved FROM uploads WHERE id = $1";
+        let row = self.hub.db().optional(sql, args![self.target.writer.upload.0]).await?;
+        let Some(row) = row else { return Ok(false) };
+        let done = row.get::<i64>("fence")? == self.target.writer.fence
+            && row.get::<i64>("received")? == signed(received)
+            && row.get::<String>("state")? == if complete { "complete" } else { "pending" };
+        if done {
+            let reserved = u64::try_from(row.get::<i64>("reserved")?).unwrap_or(0);
+            self.moved(received, row.get("segments")?, reserved);
         }
-        let (count, reserved) = (row.get::<i64>("segments")?, row.get::<i64>("reserved")?);
-        self.moved(received, count, u64::try_from(reserved).unwrap_or(0));
-        Ok(Committed::Done)
+        Ok(done)
     }
 
     fn moved(&mut self, received: u64, segments: i64, reserved: u64) {
@@ -504,46 +521,31 @@ impl Committer {
     }
 }
 
-enum Committed {
-    Done,
-    LostFence,
-}
-
 /// A length as the databases keep it. Lengths are bounded far below by `max_size`.
 pub(crate) fn signed(length: u64) -> i64 {
     i64::try_from(length).unwrap_or(i64::MAX)
 }
 
-async fn tail_length(tx: &mut pli_storage::Tx, t: &Target, count: i64) -> Result<u64, DbError> {
-    let row = tx
-        .optional(
-            "SELECT length FROM segments WHERE upload = $1 AND idx = $2",
-            args![t.writer.upload.0, count.saturating_sub(1)],
-        )
-        .await?;
-    Ok(row.map(|r| r.get::<i64>("length")).transpose()?.and_then(|n| u64::try_from(n).ok()).unwrap_or(0))
-}
-
 async fn insert_segment(
-    tx: &mut pli_storage::Tx,
-    t: &Target,
+    tx: &mut Tx,
+    upload: UploadId,
     idx: i64,
     start: u64,
     stored: &Stored,
-) -> Result<()> {
+) -> Result<(), DbError> {
     let row = &stored.row;
     tx.execute(
         "INSERT INTO segments (upload, idx, start, length, object, object_length, salt, tag)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         args![
-            t.writer.upload.0,
+            upload.0,
             idx,
             signed(start),
             signed(row.length),
             stored.object.as_str(),
             signed(row.object_length),
-            row.salt.to_vec(),
-            row.tag.to_vec()
+            row.salt,
+            row.tag
         ],
     )
     .await?;

@@ -22,9 +22,17 @@ use pli_api::{
     AccountId, DepositId, DocumentId, OrganisationId, Page, PendingUpload, ProblemCode, Time, UploadId,
     UploadKind,
 };
-use pli_storage::{DbError, Row, Tx, args};
+use pli_storage::{DbError, Row, Sql, Tx, args};
 use serde::Deserialize;
 use uuid::Uuid;
+
+/// True in SQL of an upload that still waits for something of its owner: bytes, or to be concatenated.
+pub(crate) const UNFINISHED: &str =
+    "(state = 'pending' OR (state = 'complete' AND kind = 'partial' AND document IS NULL))";
+
+pub(crate) fn const_sql(parts: &[&str]) -> Sql {
+    Sql::assembled(parts.concat())
+}
 
 const OFFSET_OCTETS: &str = "application/offset+octet-stream";
 
@@ -71,25 +79,42 @@ async fn create_upload(hub: &Hub, caller: &Caller, request: Request) -> Result<R
     let headers = &parts.headers;
     tus::resumable(headers)?;
     let metadata = tus::metadata(headers)?;
-    let (id, document, size) = match tus::concat(headers)? {
+    if hub.stopping() {
+        return Err(ProblemCode::Stopping.into());
+    }
+    let (kind, size) = match tus::concat(headers)? {
         Concat::Final(list) => {
             let (id, document) = create_final(hub, caller, headers, &metadata, &list).await?;
             return created(id, Some(document), None, None);
         }
-        concat => {
-            let size = tus::creation_length(headers)?;
-            let kind = if concat == Concat::Partial { UploadKind::Partial } else { UploadKind::Whole };
-            let (id, document) = create_receiving(hub, caller, kind, &metadata, size).await?;
-            (id, document, size)
-        }
+        Concat::Partial => (UploadKind::Partial, tus::creation_length(headers)?),
+        Concat::Whole => (UploadKind::Whole, tus::creation_length(headers)?),
     };
+    let announced = content_length(headers);
+    let with_upload = media_type_is_offset(headers) && !body.is_end_stream() && announced != Some(0);
+    if with_upload {
+        // What is certain to be refused creates nothing.
+        tus::checksum(headers)?;
+        if announced > size.or(Some(hub.options().max_size)) {
+            return Err(Fault::because(ProblemCode::TooLarge, "Plus d'octets que la taille annoncée."));
+        }
+    }
+    let (id, document) = create_receiving(hub, caller, kind, &metadata, size).await?;
     let expires = hub.now().plus_seconds(hub.options().upload_expiry);
-    let with_upload = !body.is_end_stream() && content_length(headers) != Some(0);
-    if with_upload && media_type_is_offset(headers) && size != Some(0) {
-        let received = write(hub, caller, id, 0, None, headers, body).await?;
+    if with_upload && size != Some(0) {
+        let written = write(hub, caller, id, 0, None, headers, body).await;
+        // The upload exists, whatever became of its first bytes: the client may go on with it.
+        let received = written.map_err(|fault| fault.with(header::LOCATION, location(id)))?;
         return created(id, document, Some(received.offset), Some(expires));
     }
     created(id, document, Some(0), Some(expires))
+}
+
+fn location(id: UploadId) -> HeaderValue {
+    let mut address = String::from("/api/v1/uploads/");
+    address.push_str(&id.to_string());
+    // Hexadecimal digits, hyphens and slashes are always a header value.
+    HeaderValue::from_str(&address).unwrap_or(HeaderValue::from_static("/api/v1/uploads"))
 }
 
 fn created(
@@ -100,8 +125,7 @@ fn created(
 ) -> Result<Response> {
     let mut response = StatusCode::CREATED.into_response();
     let headers = response.headers_mut();
-    let location = HeaderValue::from_str(&format!("/api/v1/uploads/{id}")).map_err(Fault::internal)?;
-    headers.insert(header::LOCATION, location);
+    headers.insert(header::LOCATION, location(id));
     if let Some(document) = document {
         let value = HeaderValue::from_str(&document.to_string()).map_err(Fault::internal)?;
         headers.insert("pli-document", value);
@@ -153,12 +177,10 @@ async fn create_receiving(
         let id = documents::insert(&mut tx, now, *deposit, name, &media_type, size).await?;
         document = Some(id);
     }
-    let pending = tx
-        .one(
-            "SELECT COUNT(*) AS n FROM uploads WHERE owner = $1 AND state = 'pending'",
-            args![caller.account.0],
-        )
-        .await?;
+    // Counted one request after the other, or many at once would pass together.
+    tx.lock(&format!("uploads of {}", caller.account)).await?;
+    let sql = const_sql(&["SELECT COUNT(*) AS n FROM uploads WHERE owner = $1 AND ", UNFINISHED]);
+    let pending = tx.one(sql, args![caller.account.0]).await?;
     if pending.get::<i64>("n")? >= i64::from(options.pending_uploads) {
         let detail = format!("Au plus {} envois inachevés par compte.", options.pending_uploads);
         return Err(Fault::because(ProblemCode::TooMany, detail));
@@ -293,7 +315,7 @@ pub(crate) async fn reserve(
     let Some(more) = wanted.checked_sub(reserved).filter(|more| *more > 0) else { return Ok(reserved) };
     let moved = tx
         .execute(
-            "UPDATE organisations SET used = used + $2 WHERE id = $1 AND used + $2 <= quota",
+            "UPDATE organisations SET used = used + $2 WHERE id = $1 AND used <= quota - $2",
             args![organisation.0, signed(more)],
         )
         .await?;
@@ -564,8 +586,15 @@ async fn terminate_upload(hub: &Hub, caller: &Caller, id: UploadId, headers: &He
     if row.get::<String>("state")? == "ended" {
         return Err(ProblemCode::Gone.into());
     }
-    if let Some(deposit) = row.get::<Option<Uuid>>("deposit")? {
+    let deposit = row.get::<Option<Uuid>>("deposit")?;
+    if let Some(deposit) = deposit {
         lock_draft(&mut tx, caller, DepositId(deposit)).await?;
+    }
+    // The deposit is held before the upload, everywhere; what was read before may have changed.
+    let sql = "UPDATE uploads SET fence = fence + 1 WHERE id = $1 RETURNING deposit, document";
+    let row = tx.one(sql, args![id.0]).await?;
+    if row.get::<Option<Uuid>>("deposit")? != deposit {
+        return Err(ProblemCode::Conflict.into());
     }
     match row.get::<Option<Uuid>>("document")? {
         Some(document) => {
@@ -586,12 +615,13 @@ async fn terminate_upload(hub: &Hub, caller: &Caller, id: UploadId, headers: &He
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// Ends an upload: its key is deleted at once, its objects by a job, its bytes given back to the quota.
+/// Ends an upload: its key and what its owner said of it are deleted at once, its objects by a job, its
+/// bytes given back to the quota. The row stays, so that its address answers « gone » and not « never was ».
 pub(crate) async fn end(tx: &mut Tx, now: Time, upload: UploadId) -> Result<(), DbError> {
     let row = tx
         .optional(
             "UPDATE uploads SET state = 'ended', fence = fence + 1, wrapped_key = NULL, wrapped_for = NULL,
-                    digest = NULL, digest_before = NULL
+                    digest = NULL, digest_before = NULL, metadata = '', concat = NULL
              WHERE id = $1 AND state <> 'ended' RETURNING organisation, reserved",
             args![upload.0],
         )
@@ -646,9 +676,12 @@ pub(crate) async fn list(
     let mut tx = hub.db().read().await?;
     let rows = tx
         .rows(
-            "SELECT id, kind, deposit, metadata, size, received, created, expires FROM uploads
-             WHERE owner = $1 AND (state = 'pending' OR (state = 'complete' AND kind = 'partial' AND document IS NULL))
-               AND expires > $2 AND id > $3 ORDER BY id LIMIT 501",
+            const_sql(&[
+                "SELECT id, kind, deposit, metadata, size, received, created, expires FROM uploads
+                 WHERE owner = $1 AND expires > $2 AND id > $3 AND ",
+                UNFINISHED,
+                " ORDER BY id LIMIT 501",
+            ]),
             args![caller.account.0, hub.now(), filter.after.map_or(Uuid::nil(), |id| id.0)],
         )
         .await?;

@@ -39,15 +39,15 @@ pub(crate) async fn download(
     }
     let trail = Trail { hub: hub.clone(), actor: caller.account, deposit: id, document: None };
     let list: Vec<_> = documents.iter().map(|d| d.id).collect();
-    trail.write("download.begun", serde_json::json!({ "zip": list })).await?;
+    let begun = trail.begin(serde_json::json!({ "zip": list })).await?;
     let (outlet, body) = outlet(None);
+    let sending = hub.clone();
     hub.inner.running.spawn(async move {
-        let sent = write(&trail.hub, &outlet, &documents).await;
+        let sent = write(&sending, &outlet, &documents).await;
         if let Err(fault) = &sent {
             tracing::warn!(error = %fault, "ZIP cut short");
         }
-        let delivery = outlet.finish(sent.is_ok()).await;
-        trail.end(delivery.complete, delivery.bytes).await;
+        begun.end(outlet.finish(sent.is_ok()).await).await;
     });
     let mut response = body.into_response();
     let headers = response.headers_mut();
@@ -95,7 +95,7 @@ impl Basin {
 async fn write(hub: &Hub, outlet: &Outlet, documents: &[Document]) -> Result<()> {
     let basin = Basin::default();
     let mut archive = ZipArchiveWriter::new(basin.clone());
-    let mut names = BTreeSet::from([SUMS.to_owned()]);
+    let mut names = BTreeSet::from([SUMS.to_lowercase()]);
     let mut sums = String::new();
     for document in documents {
         let name = unique(&mut names, &document.name);
@@ -123,11 +123,14 @@ async fn write(hub: &Hub, outlet: &Outlet, documents: &[Document]) -> Result<()>
     basin.empty_into(outlet).await
 }
 
-/// A name that is in the archive once: `pv.pdf`, then `pv (2).pdf`.
+/// A name that is in the archive once: `pv.pdf`, then `pv (2).pdf`. Systems that do not tell capitals
+/// apart, or give a meaning to `:` and the like, must be able to extract it too.
 fn unique(taken: &mut BTreeSet<String>, name: &str) -> String {
+    let name = name.replace(['<', '>', ':', '"', '|', '?', '*'], "_");
+    let name = name.as_str();
     let mut candidate = name.to_owned();
     let mut number = 2_u32;
-    while !taken.insert(candidate.clone()) {
+    while !taken.insert(candidate.to_lowercase()) {
         let (folder, base) = name.rsplit_once('/').map_or(("", name), |(f, b)| (f, b));
         let (stem, ending) = base.rsplit_once('.').filter(|(s, _)| !s.is_empty()).unwrap_or((base, ""));
         let dot = if ending.is_empty() { "" } else { "." };
