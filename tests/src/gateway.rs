@@ -56,15 +56,21 @@ impl Gateway {
     pub(crate) async fn start(
         site: &Site,
         configuration: &Path,
+        operations: &str,
         variables: &[(String, String)],
     ) -> Result<Self> {
-        let mut gateway = Self::spawn(site, configuration, variables)?;
+        let mut gateway = Self::spawn(site, configuration, operations, variables)?;
         gateway.ready().await?;
         Ok(gateway)
     }
 
     /// Starts it without waiting.
-    pub(crate) fn spawn(site: &Site, configuration: &Path, variables: &[(String, String)]) -> Result<Self> {
+    pub(crate) fn spawn(
+        site: &Site,
+        configuration: &Path,
+        operations: &str,
+        variables: &[(String, String)],
+    ) -> Result<Self> {
         let log = site.folder().join("pli.log");
         let out = File::options().create(true).append(true).open(&log)?;
         let mut command = command()?;
@@ -72,7 +78,7 @@ impl Gateway {
         command.envs(variables.iter().cloned());
         command.stdout(out.try_clone()?).stderr(out);
         let child = command.spawn().context("starting pli serve")?;
-        Ok(Self { child, log, operations: site.operations_url() })
+        Ok(Self { child, log, operations: operations.to_owned() })
     }
 
     /// Waits until `/readyz` says yes.
@@ -164,6 +170,31 @@ impl Gateway {
             kibi.map(|kibi| kibi << 10).with_context(|| format!("no {name} in /proc"))
         };
         Ok((field("VmRSS:")?, field("VmHWM:")?))
+    }
+
+    /// The status of `/readyz`.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn readiness(&self) -> Result<u16> {
+        Ok(reqwest::get(format!("{}/readyz", self.operations)).await?.status().as_u16())
+    }
+
+    /// The open files of the process that hold these bytes, those without a name any more included.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub fn open_files_holding(&self, needle: &[u8]) -> Result<Vec<PathBuf>> {
+        let mut holding = Vec::new();
+        for entry in std::fs::read_dir(format!("/proc/{}/fd", self.pid()))? {
+            let path = entry?.path();
+            // One that was closed since, a socket or a pipe holds nothing on a disk.
+            let Ok(metadata) = std::fs::metadata(&path) else { continue };
+            if metadata.is_file() && crate::site::contains(&std::fs::read(&path)?, needle) {
+                holding.push(std::fs::read_link(&path)?);
+            }
+        }
+        Ok(holding)
     }
 
     /// One value of `/metrics`: the line that is `name` or begins with `name{…}` and these labels.

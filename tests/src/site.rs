@@ -40,12 +40,14 @@ pub struct SiteOptions {
     pub parent: Option<PathBuf>,
     /// The quota of the organisation, as the command line takes it.
     pub quota: String,
+    /// A PostgreSQL of the test's own, which it may stop; `PLI_TEST_POSTGRES` when absent.
+    pub postgres: Option<String>,
 }
 
 impl SiteOptions {
     /// The defaults on a backend.
     pub fn new(backend: Backend) -> Self {
-        Self { backend, configuration: String::new(), parent: None, quota: "1 TiB".to_owned() }
+        Self { backend, configuration: String::new(), parent: None, quota: "1 TiB".to_owned(), postgres: None }
     }
 }
 
@@ -101,7 +103,15 @@ impl Site {
         );
         let services = match options.backend {
             Backend::Embedded => None,
-            Backend::Services => Some(Services::start(folder.path(), &mut lines, &mut variables).await?),
+            Backend::Services => {
+                let server = match &options.postgres {
+                    Some(server) => server.clone(),
+                    None => std::env::var("PLI_TEST_POSTGRES").context(
+                        "PLI_TEST_POSTGRES is not set: run under tests/env/with.sh postgres s3 -- …",
+                    )?,
+                };
+                Some(Services::start(server, folder.path(), &mut lines, &mut variables).await?)
+            }
         };
         lines.push_str(&options.configuration);
         let configuration = folder.path().join("pli.toml");
@@ -148,7 +158,23 @@ impl Site {
     /// # Errors
     /// It does not start, or is not ready within a minute.
     pub async fn start(&self) -> Result<Gateway> {
-        Gateway::start(self, &self.configuration, &self.variables).await
+        Gateway::start(self, &self.configuration, &self.operations_url(), &self.variables).await
+    }
+
+    /// Starts one more gateway on the same database and store, and gives the address where it answers.
+    ///
+    /// # Errors
+    /// As [`Site::start`].
+    pub async fn start_beside(&self) -> Result<(Gateway, SocketAddr)> {
+        let (listen, operations) = (free_address()?, free_address()?);
+        let lines = std::fs::read_to_string(&self.configuration)?
+            .replace(&self.listen.to_string(), &listen.to_string())
+            .replace(&self.operations.to_string(), &operations.to_string());
+        let configuration = self.folder().join(format!("beside-{}.toml", listen.port()));
+        std::fs::write(&configuration, lines)?;
+        let operations = format!("http://{operations}");
+        let gateway = Gateway::start(self, &configuration, &operations, &self.variables).await?;
+        Ok((gateway, listen))
     }
 
     /// Starts it without waiting: it may be meant to fail.
@@ -156,7 +182,7 @@ impl Site {
     /// # Errors
     /// The program cannot be run.
     pub fn spawn(&self) -> Result<Gateway> {
-        Gateway::spawn(self, &self.configuration, &self.variables)
+        Gateway::spawn(self, &self.configuration, &self.operations_url(), &self.variables)
     }
 
     /// Runs a command of the program on this site and gives what it printed.
@@ -180,8 +206,16 @@ impl Site {
     /// # Errors
     /// The program cannot be run.
     pub async fn output(&self, arguments: &[&str]) -> Result<Output> {
+        self.output_with(&self.configuration, arguments).await
+    }
+
+    /// The same with another configuration: another machine, with what was carried there.
+    ///
+    /// # Errors
+    /// The program cannot be run.
+    pub async fn output_with(&self, configuration: &Path, arguments: &[&str]) -> Result<Output> {
         let mut command = command()?;
-        command.arg("--config").arg(&self.configuration).args(arguments).envs(self.variables.iter().cloned());
+        command.arg("--config").arg(configuration).args(arguments).envs(self.variables.iter().cloned());
         gateway::output(command).await.with_context(|| format!("running pli {}", arguments.join(" ")))
     }
 
@@ -237,6 +271,11 @@ impl Site {
     /// The root certificate cannot be read.
     pub fn stranger(&self) -> Result<Api> {
         Api::new(self.listen, &std::fs::read(self.root())?, None)
+    }
+
+    /// Where rows and objects are kept.
+    pub fn backend(&self) -> Backend {
+        self.options.backend
     }
 
     /// Where the gateway answers.
@@ -330,7 +369,7 @@ impl Site {
     }
 }
 
-fn contains(bytes: &[u8], needle: &[u8]) -> bool {
+pub(crate) fn contains(bytes: &[u8], needle: &[u8]) -> bool {
     needle.first().is_some_and(|first| {
         let mut at = 0;
         while let Some(found) = bytes[at..].iter().position(|byte| byte == first) {
@@ -383,9 +422,12 @@ fn free_address() -> Result<SocketAddr> {
 
 impl Services {
     /// A database of its own on the PostgreSQL given for tests, an S3 server of its own, a proxy before each.
-    async fn start(folder: &Path, lines: &mut String, variables: &mut Vec<(String, String)>) -> Result<Self> {
-        let server = std::env::var("PLI_TEST_POSTGRES")
-            .context("PLI_TEST_POSTGRES is not set: run under tests/env/with.sh postgres s3 -- …")?;
+    async fn start(
+        server: String,
+        folder: &Path,
+        lines: &mut String,
+        variables: &mut Vec<(String, String)>,
+    ) -> Result<Self> {
         let (base, _) = server.rsplit_once('/').context("PLI_TEST_POSTGRES has no path")?;
         let name =
             folder.file_name().map(|name| name.to_string_lossy().to_lowercase()).context("no folder name")?;
