@@ -147,7 +147,7 @@ impl Db {
     /// Opens `sqlite:/path/to/file` (made when absent, mode 0600) or `postgres://…`.
     ///
     /// A PostgreSQL that is not on this machine is reached with `sslmode=verify-full` unless the
-    /// address says another mode; `sslrootcert` names the authority.
+    /// address says another mode; `sslrootcert` names an authority to be trusted besides the public ones.
     ///
     /// # Errors
     /// [`DbError::Other`] for an address that makes no sense or a database that is not UTF-8;
