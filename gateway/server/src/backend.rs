@@ -14,6 +14,15 @@ use crate::{
     keyfolder::KeyFolder,
 };
 
+/// A database whose schema this program does not serve on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Schema {
+    #[error("la base de données n'est pas migrée : « pli migrate » le fait")]
+    Older,
+    #[error("la base de données a été migrée par une version plus récente de Pli")]
+    Newer,
+}
+
 /// Opens the database. What goes wrong is told without its address, which may hold a password.
 pub(crate) async fn database(config: &Config) -> anyhow::Result<Db> {
     let url = config.database_url()?;
@@ -51,10 +60,8 @@ pub(crate) async fn migrated(config: &Config) -> anyhow::Result<Db> {
     db.ping().await.context("base de données")?;
     match (applied(JOBS_OWNER).await, applied(pli_hub::OWNER).await) {
         (Ok(Some(_)), Ok(Some(version))) if version == wanted => Ok(db),
-        (Ok(Some(_)), Ok(Some(version))) if version > wanted => {
-            bail!("la base de données a été migrée par une version plus récente de Pli")
-        }
-        _ => bail!("la base de données n'est pas migrée : « pli migrate » le fait"),
+        (Ok(Some(_)), Ok(Some(version))) if version > wanted => bail!(Schema::Newer),
+        _ => bail!(Schema::Older),
     }
 }
 

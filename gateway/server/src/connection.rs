@@ -115,7 +115,7 @@ where
     };
     match protocol {
         Protocol::Http1 => {
-            let io = TokioIo::new(Gate::new(io, Arc::clone(&activity)));
+            let io = TokioIo::new(Gate::new(io, Arc::clone(&activity), shared.limits.head));
             let connection = pin!(http1_rules(&shared.limits).serve_connection(io, service));
             watch(connection, &activity, shared).await;
         }
@@ -370,6 +370,25 @@ mod tests {
         let statuses: Vec<_> = answer.match_indices("HTTP/1.1").map(|(at, _)| &answer[at..at + 12]).collect();
         assert_eq!(statuses, ["HTTP/1.1 200", "HTTP/1.1 400"]);
         assert_eq!(server.seen.smuggled(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_comes_before_the_end_of_a_body_reaches_its_client() {
+        let server = start(Limits::default()).await;
+        for refused in ["PATCH /", "PATCH /nowhere", "TRACE /"] {
+            let mut stream = server.connect().await;
+            let size = 8 << 20;
+            stream
+                .write_all(format!("{refused} {HEAD}Content-Length: {size}\r\n\r\n").as_bytes())
+                .await
+                .unwrap();
+            // As clients do that look at the answer only when they have sent everything.
+            stream.write_all(&vec![b'x'; size]).await.unwrap();
+            stream.flush().await.unwrap();
+            let mut answer = Vec::new();
+            soon(stream.read_to_end(&mut answer)).await.unwrap();
+            assert!(answer.starts_with(b"HTTP/1.1 40"), "{refused}: {}", answer.escape_ascii());
+        }
     }
 
     #[tokio::test]

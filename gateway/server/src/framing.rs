@@ -12,9 +12,13 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
 
 use crate::activity::Activity;
 
@@ -112,6 +116,11 @@ impl Framing {
             length: None,
             chunked: false,
         }
+    }
+
+    /// Whether everything read so far was whole messages.
+    pub(crate) const fn between(&self) -> bool {
+        matches!(self.state, State::Between)
     }
 
     /// Whether a head has begun and has not ended.
@@ -324,11 +333,20 @@ pub(crate) struct Gate<S> {
     /// After a refusal: what hyper has not yet read of [`REFUSED`].
     instead: Option<&'static [u8]>,
     activity: Arc<Activity>,
+    linger: Linger,
+}
+
+/// The end of a connection whose peer may still be sending: closing at once would make the kernel
+/// answer with a reset, which can take our last answer out of the peer's hands before it is read.
+enum Linger {
+    /// The longest that the peer's remaining bytes are read and thrown away.
+    Not(Duration),
+    Until(Pin<Box<Sleep>>),
 }
 
 impl<S> Gate<S> {
-    pub(crate) fn new(io: S, activity: Arc<Activity>) -> Self {
-        Self { io, framing: Framing::new(), instead: None, activity }
+    pub(crate) fn new(io: S, activity: Arc<Activity>, linger: Duration) -> Self {
+        Self { io, framing: Framing::new(), instead: None, activity, linger: Linger::Not(linger) }
     }
 }
 
@@ -356,7 +374,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
@@ -377,8 +395,27 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let me = self.get_mut();
+        if let Linger::Not(longest) = me.linger {
+            ready!(Pin::new(&mut me.io).poll_shutdown(cx))?;
+            if me.framing.between() && me.instead.is_none() {
+                return Poll::Ready(Ok(()));
+            }
+            me.linger = Linger::Until(Box::pin(sleep(longest)));
+        }
+        let Linger::Until(end) = &mut me.linger else { return Poll::Ready(Ok(())) };
+        let mut dregs = [0; 8192];
+        loop {
+            if end.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut read = ReadBuf::new(&mut dregs);
+            match ready!(Pin::new(&mut me.io).poll_read(cx, &mut read)) {
+                Ok(()) if !read.filled().is_empty() => {}
+                _ => return Poll::Ready(Ok(())),
+            }
+        }
     }
 }
 

@@ -56,7 +56,12 @@ fn main() -> ExitCode {
 fn code_of(error: &anyhow::Error) -> u8 {
     let mut code = 1;
     for cause in error.chain() {
-        if cause.is::<ConfigError>() || cause.is::<commands::Refused>() || cause.is::<tls::TlsError>() {
+        let configuration = cause.is::<ConfigError>()
+            || cause.is::<commands::Refused>()
+            || cause.is::<tls::TlsError>()
+            || cause.is::<keyfolder::KeyFolderError>()
+            || cause.is::<backend::Schema>();
+        if configuration {
             return 3;
         }
         if cause.is::<commands::Amiss>() {

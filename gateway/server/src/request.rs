@@ -117,7 +117,8 @@ impl Front {
         let mut record = Record {
             begun: Instant::now(),
             exchange: activity.begin(),
-            span: tracing::info_span!("request", id = %id.hyphenated()),
+            // Of the highest level, so that no filter takes the identifier from what is logged inside.
+            span: tracing::error_span!("request", id = %id.hyphenated()),
             method: method_name(request.method()),
             version,
             route: route.clone(),
