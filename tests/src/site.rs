@@ -47,7 +47,13 @@ pub struct SiteOptions {
 impl SiteOptions {
     /// The defaults on a backend.
     pub fn new(backend: Backend) -> Self {
-        Self { backend, configuration: String::new(), parent: None, quota: "1 TiB".to_owned(), postgres: None }
+        Self {
+            backend,
+            configuration: String::new(),
+            parent: None,
+            quota: "1 TiB".to_owned(),
+            postgres: None,
+        }
     }
 }
 

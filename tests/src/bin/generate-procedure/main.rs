@@ -136,8 +136,8 @@ fn procedure(root: &Path, seed: u64, pdf: usize, scanned: u64, large: u64, canar
     if large > 0 {
         let folder = root.join("E – Scellés numériques");
         fs::create_dir_all(&folder)?;
-        let path =
-            folder.join(format!("Scellé n° 7 – copie intégrale du téléphone de {}.bin", case.suspects[0].short()));
+        let path = folder
+            .join(format!("Scellé n° 7 – copie intégrale du téléphone de {}.bin", case.suspects[0].short()));
         let file = fs::File::create(&path).with_context(|| format!("creating {}", path.display()))?;
         seized::write(&mut BufWriter::with_capacity(1 << 20, file), large, seed, canary)?;
     }
