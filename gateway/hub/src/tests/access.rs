@@ -1,1 +1,210 @@
-//! todo
+//! The access matrix: every route, every kind of caller, objects at every stage.
+//!
+//! The table below is written by hand and compared with [`routes`](crate::routes): a route that is added
+//! without a row here fails the test, and so does a row without a route.
+
+use crate::admin;
+use crate::testing::*;
+use crate::{Access, routes};
+use pli_api::{DepositId, DocumentId, NewToken, TokenId, UploadId};
+use pli_storage::args;
+use serde_json::json;
+use std::collections::BTreeSet;
+
+/// Where the deposit stands that the objects belong to.
+const STAGES: [&str; 4] = ["draft", "sent", "available", "expired"];
+
+/// The same at every stage.
+const fn always(status: u16) -> [u16; 4] {
+    [status; 4]
+}
+
+struct Row {
+    method: &'static str,
+    path: &'static str,
+    access: Access,
+    /// The status at each stage. For public routes, `sender` is everybody.
+    sender: [u16; 4],
+    recipient: [u16; 4],
+    stranger: [u16; 4],
+}
+
+const NOBODY: [u16; 4] = always(404);
+
+/// What concerns only the caller: the same for everyone who has an account.
+const fn own(method: &'static str, path: &'static str, status: u16) -> Row {
+    let all = always(status);
+    Row { method, path, access: Access::Account, sender: all, recipient: all, stranger: all }
+}
+
+const fn public(method: &'static str, path: &'static str, status: u16) -> Row {
+    Row { access: Access::Public, ..own(method, path, status) }
+}
+
+/// What only the sender may do.
+const fn senders(method: &'static str, path: &'static str, sender: [u16; 4]) -> Row {
+    Row { method, path, access: Access::Account, sender, recipient: NOBODY, stranger: NOBODY }
+}
+
+/// What the recipient may do too once the deposit is available, and until it expires.
+const fn shared(method: &'static str, path: &'static str, sender: [u16; 4]) -> Row {
+    Row { recipient: [404, 404, 200, 404], ..senders(method, path, sender) }
+}
+
+const MATRIX: &[Row] = &[
+    public("POST", "/api/v1/session", 401),
+    own("DELETE", "/api/v1/session", 204),
+    own("GET", "/api/v1/me", 200),
+    // By session only.
+    own("POST", "/api/v1/tokens", 403),
+    own("GET", "/api/v1/tokens", 200),
+    senders("DELETE", "/api/v1/tokens/{id}", always(204)),
+    own("POST", "/api/v1/deposits", 201),
+    own("GET", "/api/v1/deposits", 200),
+    shared("GET", "/api/v1/deposits/{id}", always(200)),
+    senders("DELETE", "/api/v1/deposits/{id}", [204, 409, 409, 409]),
+    senders("POST", "/api/v1/deposits/{id}/send", [202, 409, 409, 409]),
+    shared("GET", "/api/v1/deposits/{id}/zip", [200, 409, 200, 410]),
+    shared("GET", "/api/v1/documents/{id}", always(200)),
+    shared("GET", "/api/v1/documents/{id}/content", [200, 409, 200, 410]),
+    public("OPTIONS", "/api/v1/uploads", 204),
+    // Into the deposit.
+    senders("POST", "/api/v1/uploads", [201, 409, 409, 409]),
+    own("GET", "/api/v1/uploads", 200),
+    public("OPTIONS", "/api/v1/uploads/{id}", 204),
+    senders("HEAD", "/api/v1/uploads/{id}", [200, 200, 200, 410]),
+    senders("PATCH", "/api/v1/uploads/{id}", [204, 204, 204, 410]),
+    senders("DELETE", "/api/v1/uploads/{id}", [204, 409, 409, 410]),
+    senders("POST", "/api/v1/uploads/{id}", [200, 200, 200, 410]),
+];
+
+/// One of each thing that a route may be about.
+struct Objects {
+    deposit: DepositId,
+    document: DocumentId,
+    upload: UploadId,
+    token: TokenId,
+}
+
+impl Objects {
+    async fn at(w: &World, stage: &str) -> Self {
+        let deposit = w.draft().await;
+        let begun = w.begin(deposit, "a.pdf", Some(3)).await;
+        w.patch(begun.id, 0, b"abc").await.expect(204);
+        if stage != "sent" {
+            w.jobs().await;
+        }
+        if stage != "draft" {
+            w.send(deposit).await.expect(202);
+        }
+        if stage == "expired" {
+            w.change("UPDATE deposits SET expires = $2 WHERE id = $1", args![deposit.0, w.now()]).await;
+            w.jobs().await;
+        }
+        let token = admin::add_token(&w.hub, &w.sender.address, &NewToken { name: "x".into(), days: 1 }).await.unwrap();
+        Self { deposit, document: begun.document.unwrap(), upload: begun.id, token: token.id }
+    }
+
+    fn unknown() -> Self {
+        Self { deposit: DepositId::new(), document: DocumentId::new(), upload: UploadId::new(), token: TokenId::new() }
+    }
+
+    /// A request that its route would grant to whoever may make it.
+    fn ask(&self, w: &World, row: &Row) -> Ask {
+        let id = match row.path {
+            path if path.contains("/deposits/{id}") => self.deposit.to_string(),
+            path if path.contains("/documents/{id}") => self.document.to_string(),
+            path if path.contains("/uploads/{id}") => self.upload.to_string(),
+            path if path.contains("/tokens/{id}") => self.token.to_string(),
+            _ => String::new(),
+        };
+        let path = row.path.replace("{id}", &id);
+        match (row.method, row.path) {
+            ("POST", "/api/v1/session") => {
+                ask("POST", path).json(&json!({ "address": "x@y.example", "password": "faux" }))
+            }
+            ("POST", "/api/v1/tokens") => ask("POST", path).json(&json!({ "name": "x", "days": 1 })),
+            ("POST", "/api/v1/deposits") => ask("POST", path).json(&json!({ "recipients": [w.recipient.address] })),
+            ("GET", "/api/v1/deposits") => ask("GET", path + "?box=sent"),
+            ("POST", "/api/v1/uploads") => creation(self.deposit, "b.pdf", Some(3)),
+            ("PATCH", _) => append(self.upload, 3).octets(b""),
+            ("POST", "/api/v1/uploads/{id}") => tus("POST", path).header("x-http-method-override", "HEAD"),
+            (method, path_of) if path_of.starts_with("/api/v1/uploads") => tus(method, path),
+            (method, _) => ask(method, path),
+        }
+    }
+}
+
+#[test]
+fn the_matrix_names_every_route() {
+    let written: BTreeSet<_> =
+        MATRIX.iter().map(|row| format!("{} {} {:?}", row.method, row.path, row.access)).collect();
+    let served: BTreeSet<_> =
+        routes().iter().map(|row| format!("{} {} {:?}", row.method, row.path, row.access)).collect();
+    assert_eq!(written, served);
+    assert_eq!(MATRIX.len(), routes().len());
+}
+
+on_both! {
+    async fn every_route_and_every_caller(dialect) {
+        let w = Ground::on(dialect).options(|o| o.pending_uploads = 1000).build().await;
+        let expired = admin::add_token(&w.hub, &w.sender.address, &NewToken { name: "y".into(), days: 1 }).await.unwrap();
+        w.change("UPDATE access_tokens SET expires = $1 WHERE id = $2", args![w.now(), expired.id.0]).await;
+        let strangers_token = format!("pli_{}", "A".repeat(43));
+        for row in MATRIX {
+            for (stage, name) in STAGES.iter().enumerate() {
+                let objects = Objects::at(&w, name).await;
+                let said = |who: &str| format!("{} {} ({name}) by {who}", row.method, row.path);
+                let unknown = Objects::unknown();
+                for (who, token) in [("nobody", None), ("a forger", Some(&strangers_token)), ("yesterday's token", Some(&expired.token))] {
+                    for objects in [&objects, &unknown] {
+                        let mut ask = objects.ask(&w, row);
+                        if let Some(token) = token {
+                            ask = ask.token(token);
+                        }
+                        let reply = w.call(ask).await;
+                        let expected = if row.access == Access::Public { row.sender[stage] } else { 401 };
+                        assert_eq!(reply.status, expected, "{}", said(who));
+                        if row.access == Access::Account && row.method != "HEAD" {
+                            assert_eq!(reply.json()["code"], "sign-in-required");
+                            assert!(reply.header("www-authenticate").is_some());
+                        }
+                    }
+                }
+                // The sender last: theirs may change the objects.
+                for (who, caller, expected) in [
+                    ("stranger", &w.stranger, row.stranger),
+                    ("recipient", &w.recipient, row.recipient),
+                    ("sender", &w.sender, row.sender),
+                ] {
+                    let missing = w.call(unknown.ask(&w, row).by(caller)).await;
+                    let about_something = row.path.contains("{id}") || row.path == "/api/v1/uploads" && row.method == "POST";
+                    if about_something && row.access == Access::Account {
+                        assert_eq!(missing.status, 404, "{} of nothing", said(who));
+                    }
+                    let reply = w.call(objects.ask(&w, row).by(caller)).await;
+                    assert_eq!(reply.status, expected[stage], "{} {:?}", said(who), reply.body);
+                    if reply.status == 404 {
+                        // Refusal and absence are not told apart.
+                        assert_eq!((reply.body, reply.headers), (missing.body, missing.headers), "{}", said(who));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn paths_and_methods_that_are_none(dialect) {
+        let w = World::on(dialect).await;
+        w.call(ask("GET", "/api/v1/nulle/part").by(&w.sender)).await.problem(404, "not-found");
+        w.call(ask("GET", "/")).await.problem(404, "not-found");
+        for row in MATRIX {
+            let path = row.path.replace("{id}", &DepositId::new().to_string());
+            w.call(ask("PUT", path).by(&w.sender)).await.problem(405, "method-not-allowed");
+            let path = row.path.replace("{id}", "pas-un-identifiant");
+            if row.access == Access::Account && path != row.path {
+                let reply = w.call(ask(row.method, path).by(&w.sender)).await;
+                assert!(reply.status.is_client_error(), "{} {}", row.method, row.path);
+            }
+        }
+    }
+}
