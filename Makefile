@@ -21,7 +21,6 @@ demo: install
 # Every test, with the real PostgreSQL, the real S3 server and the real tus clients.
 test: install
 	tests/clients/install.sh
-	cargo build --workspace --locked
 	tests/env/with.sh postgres s3 -- cargo nextest run --workspace --locked
 	cargo test --workspace --doc --locked
 
