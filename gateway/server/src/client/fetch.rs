@@ -27,7 +27,7 @@ use super::progress::Piece;
 use super::{Failure, Run, texts};
 
 /// Without a byte for this long, a download is cut and asked for again.
-const STALL: Duration = Duration::from_secs(60);
+const STALL: Duration = Duration::from_secs(30);
 /// Pieces between the network and the disk.
 const AHEAD: usize = 16;
 const READ: usize = 1 << 20;

@@ -376,6 +376,7 @@ mod tests {
         std::fs::write(&place, "other").unwrap();
         assert_eq!(partial.place(&place, false).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(std::fs::read(&place).unwrap(), b"other");
+        drop(partial);
         open(&place, 11).place(&place, true).unwrap();
         assert_eq!(std::fs::read(&place).unwrap(), b"hello world");
         let left: Vec<_> = std::fs::read_dir(place.parent().unwrap()).unwrap().collect();

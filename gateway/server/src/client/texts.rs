@@ -380,7 +380,9 @@ pub(super) fn progress(
     let percent = if total == 0 { 100.0 } else { done as f64 * 100.0 / total as f64 };
     let mut text =
         format!("{phase} : {} sur {} ({} %)", size(done), size(total), super::format::decimal(percent, 1));
-    if done < total {
+    if done < total && speed == 0 {
+        text.push_str(", à l'arrêt");
+    } else if done < total {
         text.push_str(&format!(", {}/s", size(speed)));
         if let Some(left) = left {
             text.push_str(&format!(", reste {}", duration(left)));

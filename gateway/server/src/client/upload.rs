@@ -4,7 +4,7 @@
 //! server knows what it has.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -28,9 +28,12 @@ use super::{Failure, Run, texts};
 const AT_ONCE: u64 = 1 << 20;
 /// Frames read ahead of the network.
 const AHEAD: usize = 2;
-/// When the server takes nothing and answers nothing for this long, the request is cut. Dead
-/// connections are seen sooner by TCP; this is for a server that keeps the connection and hangs.
-const STALL: Duration = Duration::from_secs(120);
+/// When the server takes nothing for this long, the request is cut and taken up again. Dead
+/// connections are mostly seen sooner by TCP; this is for those that die without a word. Nothing is
+/// lost by a cut: what has arrived stays.
+const STALL: Duration = Duration::from_secs(60);
+/// The same once everything was handed to the connection and only the answer is missing.
+const SILENCE: Duration = Duration::from_secs(30);
 /// How often an upload may vanish from the server before the client gives up on it.
 const VANISHINGS: u32 = 3;
 /// How often in a row a request may be called malformed before it is believed to be.
@@ -275,8 +278,7 @@ impl Delivery<'_> {
     /// One request with everything from `offset` on.
     async fn attempt(&self, id: UploadId, offset: u64, counter: &Arc<Piece>) -> Result<Attempt, Failure> {
         let (sender, receiver) = mpsc::channel(AHEAD);
-        let flow =
-            Arc::new(Flow { frames: Mutex::new(receiver), start: Instant::now(), last: AtomicU64::new(0) });
+        let flow = Arc::new(Flow::new(receiver));
         let (source, digest) = (self.source.clone(), self.digest.clone());
         let (start, length) = (self.start + offset, self.length - offset);
         let reader = tokio::task::spawn_blocking(move || {
@@ -319,9 +321,20 @@ struct Flow {
     start: Instant,
     /// Milliseconds after `start`.
     last: AtomicU64,
+    /// Everything was taken.
+    all: AtomicBool,
 }
 
 impl Flow {
+    fn new(frames: mpsc::Receiver<Bytes>) -> Self {
+        Self {
+            frames: Mutex::new(frames),
+            start: Instant::now(),
+            last: AtomicU64::new(0),
+            all: AtomicBool::new(false),
+        }
+    }
+
     fn touch(&self) {
         let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last.store(millis, Ordering::Relaxed);
@@ -331,14 +344,17 @@ impl Flow {
         self.frames.lock().unwrap_or_else(PoisonError::into_inner).close();
     }
 
-    /// Ends when no frame was taken for [`STALL`].
+    /// Ends when no frame was taken for [`STALL`], or nothing was answered for [`SILENCE`].
     async fn stalled(&self) {
         loop {
-            let until = self.start + Duration::from_millis(self.last.load(Ordering::Relaxed)) + STALL;
-            if Instant::now() >= until {
+            let limit = if self.all.load(Ordering::Relaxed) { SILENCE } else { STALL };
+            let until = self.start + Duration::from_millis(self.last.load(Ordering::Relaxed)) + limit;
+            let now = Instant::now();
+            if now >= until {
                 return;
             }
-            tokio::time::sleep_until(until).await;
+            // Looks again early enough to see that the last frame is gone.
+            tokio::time::sleep_until(until.min(now + SILENCE)).await;
         }
     }
 }
@@ -371,6 +387,7 @@ impl http_body::Body for Content {
                 self.left = self.left.saturating_sub(bytes);
                 self.counter.moved(bytes);
                 self.flow.touch();
+                self.flow.all.store(self.left == 0, Ordering::Relaxed);
                 Poll::Ready(Some(Ok(Frame::data(frame))))
             }
             None if self.left == 0 => Poll::Ready(None),
@@ -395,8 +412,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_flow_stalls_only_when_nothing_moves() {
         let (_sender, receiver) = mpsc::channel(1);
-        let flow =
-            Arc::new(Flow { frames: Mutex::new(receiver), start: Instant::now(), last: AtomicU64::new(0) });
+        let flow = Arc::new(Flow::new(receiver));
         let watched = flow.clone();
         let stalled = tokio::spawn(async move {
             watched.stalled().await;
@@ -408,5 +424,10 @@ mod tests {
         }
         let after = stalled.await.unwrap();
         assert!(after >= STALL * 7 / 2 && after < STALL * 4, "{after:?}");
+
+        let flow = Flow::new(mpsc::channel(1).1);
+        flow.all.store(true, Ordering::Relaxed);
+        flow.stalled().await;
+        assert!(flow.start.elapsed() < STALL);
     }
 }
