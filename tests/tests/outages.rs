@@ -69,7 +69,7 @@ async fn gone_in_the_middle(of: impl Fn(&Site) -> Result<&Proxy>, length: u64) -
     of(&site)?.refuse().await;
     of(&site)?.cut();
     let status = midway.send_rest(upload.content).await?;
-    ensure!(matches!(status, 0 | 503), "{status} while a part is gone");
+    ensure!(matches!(status, 0 | 503), "{status} while a part is gone\n{}", site.log());
     readiness_is(&gateway, 503).await?;
     of(&site)?.accept().await?;
     readiness_is(&gateway, 200).await?;
@@ -171,7 +171,7 @@ async fn a_database_that_crashes_and_comes_back_is_found_again() -> Result<()> {
     cluster.script("stop", &["immediate"])?;
     readiness_is(&gateway, 503).await?;
     let status = midway.send_rest(upload.content).await?;
-    ensure!(matches!(status, 0 | 503), "{status} without a database");
+    ensure!(matches!(status, 0 | 503), "{status} without a database\n{}", site.log());
     cluster.script("start", &[])?;
     readiness_is(&gateway, 200).await?;
     ensure!(gateway.runs()?, "the gateway ended with its database");
@@ -268,7 +268,10 @@ async fn a_full_disk_is_507_and_leaves_nothing_half_written() -> Result<()> {
     ensure!(durable == at, "{durable} is durable, {at} was told");
     // Each object is a whole segment that a row names, but the short ones that were just replaced.
     let found = site.findings(false).await?;
-    ensure!(found.missing.is_empty() && found.wrong_length.is_empty() && found.orphans.len() <= 1, "{found:?}");
+    ensure!(
+        found.missing.is_empty() && found.wrong_length.is_empty() && found.orphans.len() <= 1,
+        "{found:?}"
+    );
 
     // Killed and started with the disk as full as it is: nothing is lost either.
     gateway.kill().await?;
