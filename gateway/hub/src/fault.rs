@@ -13,7 +13,8 @@ use pli_storage::{BlobError, DbError};
 pub struct Fault {
     code: ProblemCode,
     detail: Option<String>,
-    headers: HeaderMap,
+    /// Few faults have any; boxed, so that a result stays small.
+    headers: Option<Box<HeaderMap>>,
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -24,7 +25,7 @@ impl Fault {
     /// A fault of this code.
     #[must_use]
     pub fn new(code: ProblemCode) -> Self {
-        Self { code, detail: None, headers: HeaderMap::new(), cause: None }
+        Self { code, detail: None, headers: None, cause: None }
     }
 
     /// A fault of this code with one more sentence for the person at the other end.
@@ -42,7 +43,7 @@ impl Fault {
     /// The same fault with a header on its answer.
     #[must_use]
     pub fn with(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
-        self.headers.insert(name, value.into());
+        self.headers.get_or_insert_default().insert(name, value.into());
         self
     }
 
@@ -155,7 +156,9 @@ impl IntoResponse for Fault {
         if matches!(self.code, ProblemCode::Unavailable | ProblemCode::Stopping | ProblemCode::TooMany) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
         }
-        response.headers_mut().extend(self.headers);
+        if let Some(headers) = self.headers {
+            response.headers_mut().extend(*headers);
+        }
         response
     }
 }
