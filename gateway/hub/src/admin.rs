@@ -6,6 +6,7 @@
 use crate::content::Content;
 use crate::fault::{Fault, Result};
 use crate::journal::Event;
+use crate::receive::UNNAMED;
 use crate::{Hub, people};
 use bytes::Bytes;
 use pli_api::{AccountId, IssuedToken, NewToken, OrganisationId, OrganisationKind, ProblemCode};
@@ -233,7 +234,8 @@ async fn rotate_manifest(hub: &Hub, current: &str, document: Uuid, old: &str) ->
 pub struct CheckOptions {
     /// Opens every segment and compares every digest, beyond presence and length.
     pub deep: bool,
-    /// Removes orphans older than this many seconds.
+    /// Removes orphans older than this many seconds, a day at the least: younger ones may be about to be
+    /// named by an upload under way.
     pub remove_orphans_after: Option<i64>,
 }
 
@@ -271,8 +273,11 @@ impl Findings {
 /// Compares database and store. Memory: about 100 bytes an object.
 ///
 /// # Errors
-/// What database or store say; damage is a finding, not an error.
+/// What database or store say; damage is a finding, not an error. 422 for orphans younger than a day.
 pub async fn check(hub: &Hub, options: CheckOptions) -> Result<Findings> {
+    if options.remove_orphans_after.is_some_and(|age| age < 2 * UNNAMED) {
+        return Err(Fault::because(ProblemCode::Invalid, "Objets sans maître : un jour au moins."));
+    }
     let mut found = Findings::default();
     // The store first: what is named later and not listed is looked up by itself.
     let mut listed = HashMap::new();

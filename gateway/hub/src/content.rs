@@ -72,6 +72,10 @@ impl Content {
                 args![document.0],
             )
             .await?;
+        if parts.is_empty() {
+            // Removed since the caller saw it: a document has one part at the least.
+            return Err(ProblemCode::Gone.into());
+        }
         let mut keys = Vec::with_capacity(parts.len());
         let mut starts = Vec::with_capacity(parts.len());
         let mut size = 0_u64;
@@ -212,7 +216,8 @@ impl ContentReader {
     }
 
     /// Journals damage; the piece at fault is the last one opened. A segment whose row has gone since the
-    /// content was loaded is not damaged: it was erased, or taken up in a longer one.
+    /// content was loaded is not damaged: it was erased, or taken up in a longer one. Nor is anything
+    /// while the store itself has gone, such as a disk that is not mounted.
     async fn judge(&self, fault: Fault) -> Fault {
         if fault.code() == ProblemCode::Damaged
             && let Some(piece) = self.next.checked_sub(1).and_then(|i| self.content.pieces.get(i))
@@ -221,6 +226,9 @@ impl ContentReader {
                 let sql = "SELECT 1 AS named FROM segments WHERE object = $1";
                 if let Ok(None) = hub.db().optional(sql, args![piece.object.as_str()]).await {
                     return ProblemCode::Gone.into();
+                }
+                if let Err(error) = hub.blobs().probe().await {
+                    return error.into();
                 }
                 journal_damage(hub, self.content.document, piece, &fault.to_string()).await;
             }

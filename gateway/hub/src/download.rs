@@ -61,6 +61,9 @@ pub(crate) async fn content(
     } else {
         let content = Content::load(&hub, &mut tx, id).await?;
         drop(tx);
+        if content.size != size {
+            return Err(Fault::because(ProblemCode::Damaged, "Il manque une partie."));
+        }
         stream(&hub, caller.account, &document, content, range.clone()).await?
     };
     let mut response = body.into_response();

@@ -16,7 +16,7 @@ use bytes::{Buf as _, Bytes};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesOrdered;
 use http_body_util::BodyExt as _;
-use pli_api::{AccountId, DocumentId, OrganisationId, ProblemCode, UploadId, UploadKind};
+use pli_api::{AccountId, DocumentId, OrganisationId, ProblemCode, Time, UploadId, UploadKind};
 use pli_seal::{ContentDigest, DocumentKey, Filling, SegmentRow};
 use pli_storage::{Class, DbError, ObjectKey, Tx, args};
 use std::time::Duration;
@@ -27,6 +27,10 @@ use tokio_util::sync::CancellationToken;
 /// many small requests do not leave many small segments; each rewrites at most this much. It fits in
 /// one block: a tail is never split between two segments.
 const TAIL: usize = pli_seal::content_of_blocks(1);
+
+/// How long a stored object may wait, in seconds, before a row names it: half of what the sweep of orphans
+/// gives at the least. Only requests with a checksum keep objects waiting.
+pub(crate) const UNNAMED: i64 = 12 * 3600;
 
 /// Segments of one transfer that are being stored at a time.
 const PUTS: usize = 2;
@@ -94,6 +98,8 @@ struct Sealed {
 
 /// A segment that the store holds, on its way to the database.
 struct Stored {
+    /// When it was handed to the store.
+    at: Time,
     row: SegmentRow,
     object: ObjectKey,
     replaces: Option<Tail>,
@@ -209,8 +215,11 @@ impl Reader<'_> {
             if let Some(checksum) = checksum {
                 checksum.update(&data);
             }
-            if !data.is_empty() && !(self.take_up_tail().await? && self.put(data).await?) {
-                return Ok(self.cancelled());
+            if !data.is_empty() {
+                let taken = self.take_up_tail().await? && self.put(data).await?;
+                if !taken {
+                    return Ok(self.cancelled());
+                }
             }
         }
     }
@@ -357,12 +366,12 @@ async fn store(hub: Hub, target: Target, mut sealed: mpsc::Receiver<Sealed>, sta
 }
 
 async fn put(hub: Hub, sealed: Sealed) -> Result<Stored> {
-    let object = ObjectKey::random(Class::Segment)?;
+    let (at, object) = (hub.now(), ObjectKey::random(Class::Segment)?);
     hub.blobs().put(&object, sealed.parts).await?;
     metrics::counter!("pli_segments_sealed_total").increment(1);
     metrics::counter!("pli_content_bytes_sealed_total").increment(sealed.row.length);
     let Sealed { row, replaces, before, after, .. } = sealed;
-    Ok(Stored { row, object, replaces, before, after })
+    Ok(Stored { at, row, object, replaces, before, after })
 }
 
 struct Committer {
@@ -405,6 +414,12 @@ impl Committer {
         // Whether a commit was sent whose answer never came.
         let mut unsure = false;
         let fault = loop {
+            // Older ones may be gone: the sweep of orphans takes what nothing names.
+            let oldest = self.hub.now().plus_seconds(-UNNAMED);
+            if batch.iter().any(|stored| stored.at <= oldest) {
+                let detail = "Avec une empreinte, un morceau doit être reçu en moins de douze heures.";
+                break Fault::because(ProblemCode::TooLarge, detail);
+            }
             match self.try_commit(&batch, &mut unsure).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => break ProblemCode::TakenOver.into(),

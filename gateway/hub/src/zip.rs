@@ -103,6 +103,9 @@ async fn write(hub: &Hub, outlet: &Outlet, documents: &[Document]) -> Result<()>
         let mut tx = hub.db().read().await?;
         let content = Content::load(hub, &mut tx, document.id).await?;
         drop(tx);
+        if Some(content.size) != document.size {
+            return Err(Fault::because(ProblemCode::Damaged, "Il manque une partie."));
+        }
         let file = archive.new_file(&name).compression_method(CompressionMethod::STORE);
         let (mut entry, config) = file.start().map_err(Fault::internal)?;
         let mut data = config.wrap(&mut entry);

@@ -168,8 +168,8 @@ pub(crate) struct Check {
     /// Ouvre aussi chaque segment et compare chaque empreinte.
     #[arg(long)]
     pub(crate) deep: bool,
-    /// Supprime les objets sans maître qui ont plus de tant de jours.
-    #[arg(long, value_name = "JOURS")]
+    /// Supprime les objets sans maître qui ont plus de tant de jours, un au moins.
+    #[arg(long, value_name = "JOURS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) remove_orphans: Option<u32>,
 }
 

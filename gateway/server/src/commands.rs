@@ -148,11 +148,14 @@ pub(crate) async fn keys(config: Config, asked: KeysCommand) -> anyhow::Result<(
             if !finish {
                 tokio::task::spawn_blocking(move || folder.rotate(&name)).await??;
             }
-            let hub = backend::hub(&config, backend::migrated(&config).await?).await?;
+            let hub = backend::hub(&config).await?;
             let done = admin::rotate_keys(&hub).await?;
             hub.db().close().await;
             say!("Clé actuelle : {}", hub.keys().current());
             say!("Ré-enveloppés : {} clés de documents, {} manifestes.", done.keys, done.manifests);
+            for refused in &done.refused {
+                say!("non ré-enveloppé, la clé retirée reste nécessaire : {refused}");
+            }
             say!(
                 "Les passerelles en marche apprennent la nouvelle clé d'elles-mêmes ; après leur redémarrage,"
             );
@@ -174,7 +177,7 @@ async fn show_keys(config: &Config) -> anyhow::Result<()> {
 
 pub(crate) async fn org(config: Config, asked: OrgCommand) -> anyhow::Result<()> {
     let OrgCommand::Add { name, kind, quota } = asked;
-    let hub = backend::hub(&config, backend::migrated(&config).await?).await?;
+    let hub = backend::hub(&config).await?;
     let id = admin::add_organisation(&hub, kind, &name, quota.0).await?;
     hub.db().close().await;
     say!("{id}");
@@ -184,7 +187,7 @@ pub(crate) async fn org(config: Config, asked: OrgCommand) -> anyhow::Result<()>
 pub(crate) async fn user(config: Config, asked: UserCommand) -> anyhow::Result<()> {
     let UserCommand::Add { address, name, org, password_file } = asked;
     let password = password_file.as_deref().map(read_password).transpose()?;
-    let hub = backend::hub(&config, backend::migrated(&config).await?).await?;
+    let hub = backend::hub(&config).await?;
     let id = admin::add_account(&hub, &org, &address, &name, password).await?;
     hub.db().close().await;
     say!("{id}");
@@ -207,7 +210,7 @@ fn read_password(path: &Path) -> anyhow::Result<Zeroizing<String>> {
 
 pub(crate) async fn token(config: Config, asked: TokenCommand) -> anyhow::Result<()> {
     let TokenCommand::Add { address, name, days } = asked;
-    let hub = backend::hub(&config, backend::migrated(&config).await?).await?;
+    let hub = backend::hub(&config).await?;
     let token = admin::add_token(&hub, &address, &NewToken { name, days }).await?;
     hub.db().close().await;
     eprintln!("Jeton de {address}, jusqu'au {} :", token.expires);
@@ -216,7 +219,7 @@ pub(crate) async fn token(config: Config, asked: TokenCommand) -> anyhow::Result
 }
 
 pub(crate) async fn check(config: Config, asked: &Check) -> anyhow::Result<()> {
-    let hub = backend::hub(&config, backend::migrated(&config).await?).await?;
+    let hub = backend::hub(&config).await?;
     let options = CheckOptions {
         deep: asked.deep,
         remove_orphans_after: asked.remove_orphans.map(|days| i64::from(days) * 86_400),

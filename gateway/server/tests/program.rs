@@ -509,6 +509,19 @@ fn running_out_of_files_is_survived() {
     assert!(server.operations("/metrics").contains("pli_accept_errors_total{listener=\"public\"}"));
 }
 
+/// Takes every file below a folder for one of two days ago.
+fn make_old(folder: &Path) {
+    let then = std::fs::metadata(folder).unwrap().modified().unwrap() - Duration::from_secs(2 * 86_400);
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            make_old(&path);
+        } else {
+            std::fs::File::options().append(true).open(&path).unwrap().set_modified(then).unwrap();
+        }
+    }
+}
+
 #[test]
 fn rotation_check_and_recovery_by_the_command_line() {
     let site = Site::new();
@@ -534,15 +547,20 @@ fn rotation_check_and_recovery_by_the_command_line() {
     );
     assert!(site.must(&["keys", "rotate", "--finish"]).contains("0 clés de documents"));
 
-    assert!(site.must(&["check", "--deep"]).contains("Rien à signaler"));
-    // An object that nothing names.
-    let orphan = site.home().join("objects/segments/ab/abababababababababababababababab");
-    std::fs::create_dir_all(orphan.parent().unwrap()).unwrap();
-    std::fs::write(&orphan, "x").unwrap();
+    // The manifest from before the rotation is named by nothing but the job that will delete it.
+    let objects = site.home().join("objects");
+    make_old(&objects);
     let (code, text) = site.fails(&["check"]);
-    assert!(code == 5 && text.contains("abababab"), "{text}");
-    assert!(site.must(&["check", "--remove-orphans", "0"]).contains("1 objets supprimés"));
-    assert!(!orphan.exists());
+    assert!(code == 5 && text.contains("manifests/"), "{text}");
+    assert!(site.must(&["check", "--remove-orphans", "1"]).contains("1 objets supprimés"));
+    assert!(site.must(&["check", "--deep"]).contains("Rien à signaler"));
+    let (code, _) = site.fails(&["check", "--remove-orphans", "0"]);
+    assert_eq!(code, 2, "what is younger than a day may belong to an upload");
+    let segment = |path: &Path| std::fs::read_dir(path).unwrap().next().unwrap().unwrap().path();
+    let lost = segment(&segment(&objects.join("segments")));
+    std::fs::remove_file(&lost).unwrap();
+    let (code, text) = site.fails(&["check"]);
+    assert!(code == 5 && text.contains("objet absent"), "{text}");
     site.must(&["recover"]);
 }
 

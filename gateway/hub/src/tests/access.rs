@@ -101,12 +101,19 @@ impl Objects {
             w.change("UPDATE deposits SET expires = $2 WHERE id = $1", args![deposit.0, w.now()]).await;
             w.jobs().await;
         }
-        let token = admin::add_token(&w.hub, &w.sender.address, &NewToken { name: "x".into(), days: 1 }).await.unwrap();
+        let token = admin::add_token(&w.hub, &w.sender.address, &NewToken { name: "x".into(), days: 1 })
+            .await
+            .unwrap();
         Self { deposit, document: begun.document.unwrap(), upload: begun.id, token: token.id }
     }
 
     fn unknown() -> Self {
-        Self { deposit: DepositId::new(), document: DocumentId::new(), upload: UploadId::new(), token: TokenId::new() }
+        Self {
+            deposit: DepositId::new(),
+            document: DocumentId::new(),
+            upload: UploadId::new(),
+            token: TokenId::new(),
+        }
     }
 
     /// A request that its route would grant to whoever may make it.
@@ -124,7 +131,9 @@ impl Objects {
                 ask("POST", path).json(&json!({ "address": "x@y.example", "password": "faux" }))
             }
             ("POST", "/api/v1/tokens") => ask("POST", path).json(&json!({ "name": "x", "days": 1 })),
-            ("POST", "/api/v1/deposits") => ask("POST", path).json(&json!({ "recipients": [w.recipient.address] })),
+            ("POST", "/api/v1/deposits") => {
+                ask("POST", path).json(&json!({ "recipients": [w.recipient.address] }))
+            }
             ("GET", "/api/v1/deposits") => ask("GET", path + "?box=sent"),
             ("POST", "/api/v1/uploads") => creation(self.deposit, "b.pdf", Some(3)),
             ("PATCH", _) => append(self.upload, 3).octets(b""),
