@@ -177,11 +177,11 @@ impl Api {
             .http2_keep_alive_interval(Duration::from_secs(20))
             .http2_keep_alive_timeout(Duration::from_secs(20))
             .build()
-            .map_err(|e| texts::no_client(&e))?;
+            .map_err(|e| texts::no_client(&innermost(&e)))?;
         let streams = (0..streams.max(1))
             .map(|_| builder().http1_only().pool_max_idle_per_host(1).build())
             .collect::<Result<_, _>>()
-            .map_err(|e| texts::no_client(&e))?;
+            .map_err(|e| texts::no_client(&innermost(&e)))?;
         Ok(Self { control, streams, base: settings.server.clone() })
     }
 
