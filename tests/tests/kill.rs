@@ -249,8 +249,8 @@ async fn no_plaintext(backend: Backend) -> Result<()> {
             [("uploads", "digest"), ("uploads", "digest_before"), ("uploads", "wrapped_key")]
         {
             let sql = format!(
-                "SELECT COUNT(*) FROM {table} WHERE position('{}'::bytea in {column}) > 0",
-                format!("\\x{}", hex::encode(canary))
+                "SELECT COUNT(*) FROM {table} WHERE position('\\x{}'::bytea in {column}) > 0",
+                hex::encode(canary)
             );
             ensure!(site.number(&sql).await? == 0, "plaintext in {table}.{column}");
         }

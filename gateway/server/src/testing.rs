@@ -185,7 +185,6 @@ fn router(shared: Shared) -> Router {
         .with_state(shared)
 }
 
-#[expect(clippy::panic, reason = "what is tested")]
 fn panic_with_a_secret() {
     panic!("the name of a case");
 }
