@@ -11,7 +11,7 @@ use pli_storage::{Blobs, Db, DbOptions, Dialect, JOBS_OWNER, S3Options, Sql, arg
 
 use crate::{
     config::{Config, StoreKind},
-    keyfolder::KeyFolder,
+    keyfolder::{KeyFolder, KeyFolderError},
 };
 
 /// A database whose schema this program does not serve on.
@@ -45,7 +45,7 @@ pub(crate) async fn migrate(db: &Db) -> anyhow::Result<()> {
 /// For a process that serves: the embedded database is brought up to date, a PostgreSQL has to be.
 /// There several gateways may run, perhaps without the right to change the schema, and when it changes
 /// is the operator's to say.
-pub(crate) async fn migrated(config: &Config) -> anyhow::Result<Db> {
+async fn migrated(config: &Config) -> anyhow::Result<Db> {
     let db = database(config).await?;
     if db.dialect() == Dialect::Sqlite {
         migrate(&db).await?;
@@ -105,12 +105,17 @@ pub(crate) fn key_folder(config: &Config) -> anyhow::Result<KeyFolder> {
 pub(crate) async fn keys(config: &Config) -> anyhow::Result<KeySource> {
     let folder = key_folder(config)?;
     let source = tokio::task::spawn_blocking(move || KeySource::new(move || Ok(folder.open()?))).await?;
-    source.map_err(anyhow::Error::from_boxed)
+    source.map_err(|error| match error.downcast::<KeyFolderError>() {
+        Ok(error) => anyhow::Error::new(*error),
+        Err(other) => anyhow::Error::from_boxed(other),
+    })
 }
 
-/// The hub on a database that is up to date.
-pub(crate) async fn hub(config: &Config, db: Db) -> anyhow::Result<Hub> {
+/// The hub on a database that is up to date. The database comes last: nothing is changed in it when
+/// something else is amiss.
+pub(crate) async fn hub(config: &Config) -> anyhow::Result<Hub> {
     let (blobs, keys) = (store(config)?, keys(config).await?);
+    let db = migrated(config).await?;
     Ok(Hub::new(db, blobs, keys, options(config), Clock::System))
 }
 

@@ -346,6 +346,11 @@ impl Default for Shutdown {
     }
 }
 
+/// A path counted from a folder, without the `.` that a folder of its own is written as.
+fn placed(base: &Path, path: &Path) -> PathBuf {
+    base.join(path).components().collect()
+}
+
 fn value(key: &'static str, message: impl Into<String>) -> ConfigError {
     ConfigError::Value { key, message: message.into() }
 }
@@ -399,9 +404,9 @@ impl Config {
     /// Puts every path in its place.
     fn place(&mut self, base: &Path) {
         let at = |path: &mut PathBuf, default: PathBuf| {
-            *path = if path.as_os_str().is_empty() { default } else { base.join(&*path) };
+            *path = if path.as_os_str().is_empty() { default } else { placed(base, path) };
         };
-        self.data.0 = base.join(&self.data.0);
+        self.data.0 = placed(base, &self.data.0);
         let data = self.data.0.clone();
         at(&mut self.tls.certificate, data.join("tls/server.pem"));
         at(&mut self.tls.key, data.join("tls/server-key.pem"));
@@ -417,12 +422,12 @@ impl Config {
         .into_iter()
         .flatten()
         {
-            *path = base.join(&*path);
+            *path = placed(base, path);
         }
         if self.database.url.is_empty() {
             self.database.url = format!("sqlite:{}", data.join("pli.db").display());
         } else if let Some(path) = self.database.url.strip_prefix("sqlite:") {
-            self.database.url = format!("sqlite:{}", base.join(path).display());
+            self.database.url = format!("sqlite:{}", placed(base, Path::new(path)).display());
         }
     }
 

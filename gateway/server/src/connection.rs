@@ -4,7 +4,7 @@
 //! its part in a graceful stop. Must never outlive the `now` token, and never let one peer's
 //! behaviour touch another's connection.
 
-use std::{net::SocketAddr, pin::pin, sync::Arc};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Instant};
 
 use hyper::{
     Request,
@@ -213,7 +213,7 @@ async fn watch<C: Served>(mut connection: std::pin::Pin<&mut C>, activity: &Acti
     let limits = &shared.limits;
     let mut look = interval(limits.watch());
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut leaving = false;
+    let mut leaving: Option<Instant> = None;
     let reason = loop {
         tokio::select! {
             ended = connection.as_mut() => {
@@ -223,23 +223,25 @@ async fn watch<C: Served>(mut connection: std::pin::Pin<&mut C>, activity: &Acti
                 break "ended";
             }
             () = shared.stop.now.cancelled() => break "stopped",
-            () = shared.stop.gentle.cancelled(), if !leaving => {
-                leaving = true;
+            () = shared.stop.gentle.cancelled(), if leaving.is_none() => {
+                leaving = Some(Instant::now());
                 connection.as_mut().say_goodbye();
             }
             _ = look.tick() => match activity.verdict(limits) {
-                Verdict::Fine => {}
                 Verdict::SlowHead => break "slow-head",
                 Verdict::Stalled => break "stalled",
-                Verdict::Idle if !leaving => {
-                    leaving = true;
+                Verdict::Idle if leaving.is_none() => {
+                    leaving = Some(Instant::now());
                     connection.as_mut().say_goodbye();
                 }
-                // The goodbye, and what was still to be written, had its time too.
-                Verdict::Idle if activity.quiet().is_some_and(|quiet| quiet > limits.idle + limits.stall) => {
-                    break "idle";
+                Verdict::Idle | Verdict::Fine => {
+                    // The goodbye, and what was still to be written, had its time. A peer that does
+                    // not answer it holds up nothing.
+                    let waited = leaving.is_some_and(|since| since.elapsed() > limits.stall);
+                    if waited && activity.quiet().is_some_and(|quiet| quiet > limits.stall) {
+                        break "deaf";
+                    }
                 }
-                Verdict::Idle => {}
             },
         }
     };

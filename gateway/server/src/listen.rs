@@ -323,6 +323,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_stop_is_not_held_up_by_a_peer_that_is_deaf_to_the_goodbye() {
+        let server = start(Limits { idle: Limits::default().idle, ..crate::testing::brief() }).await;
+        // Neither settings nor pings are answered, nothing is read and nothing closed.
+        let mut deaf = server.connect_h2().await;
+        deaf.send(HEADERS, END_HEADERS | END_STREAM, 1, &request("GET", "/")).await;
+        assert!(deaf.next_of(&[HEADERS]).await.is_some());
+        server.stop.gentle.cancel();
+        soon(server.ended).await.unwrap();
+        drop(deaf);
+    }
+
+    #[tokio::test]
     async fn a_hard_stop_waits_for_nobody() {
         let mut server = start(Limits::default()).await;
         let mut busy = server.connect().await;

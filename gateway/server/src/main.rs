@@ -46,9 +46,18 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("pli : {error:#}");
+            eprintln!("pli : {}", told(&error));
             ExitCode::from(code_of(&error))
         }
+    }
+}
+
+/// What went wrong, with the sentence that a person would read over the network too.
+fn told(error: &anyhow::Error) -> String {
+    let sentence = error.chain().find_map(|cause| cause.downcast_ref().map(pli_hub::Fault::sentence));
+    match sentence {
+        Some(sentence) => format!("{sentence} ({error:#})"),
+        None => format!("{error:#}"),
     }
 }
 

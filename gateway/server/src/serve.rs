@@ -33,7 +33,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     let limits = Arc::new(config.limits()?);
     let files = config.tls_files();
     let tls = Arc::new(tokio::task::spawn_blocking(move || Tls::open(files)).await??);
-    let hub = backend::hub(&config, backend::migrated(&config).await?).await?;
+    let hub = backend::hub(&config).await?;
     let mut sockets = Vec::new();
     for address in &config.listen.addresses {
         sockets.push(bind(*address).await?);
@@ -45,7 +45,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
 
 /// Runs jobs until a signal says otherwise.
 pub(crate) async fn work(config: Config) -> anyhow::Result<()> {
-    let hub = backend::hub(&config, backend::migrated(&config).await?).await?;
+    let hub = backend::hub(&config).await?;
     run(config, hub, None, true).await
 }
 

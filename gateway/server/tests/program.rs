@@ -379,6 +379,12 @@ fn hangup_takes_a_new_certificate_and_the_watch_does_so_by_itself() {
 
 /// Signs up, makes a deposit and an upload in it, and gives its path and the bearer field.
 fn upload(site: &Site, server: &Server, length: usize) -> (String, String) {
+    let (path, _, bearer) = upload_of(site, server, length);
+    (path, bearer)
+}
+
+/// The same, with the document's path between the two.
+fn upload_of(site: &Site, server: &Server, length: usize) -> (String, String, String) {
     let field = |answer: &str, name: &str| {
         answer
             .lines()
@@ -410,7 +416,8 @@ fn upload(site: &Site, server: &Server, length: usize) -> (String, String) {
     assert!(made.starts_with("HTTP/1.1 201"), "{made}");
     let location = field(&made, "location");
     let path = location.split_once("/api/").map(|(_, rest)| format!("/api/{rest}")).unwrap();
-    (path, bearer)
+    let document = format!("/api/v1/documents/{}", field(&made, "pli-document"));
+    (path, document, bearer)
 }
 
 fn patch(
@@ -522,16 +529,29 @@ fn make_old(folder: &Path) {
     }
 }
 
+fn a_file(folder: &Path) -> Option<PathBuf> {
+    std::fs::read_dir(folder).unwrap().find_map(|entry| {
+        let path = entry.unwrap().path();
+        if path.is_dir() { a_file(&path) } else { Some(path) }
+    })
+}
+
 #[test]
 fn rotation_check_and_recovery_by_the_command_line() {
     let site = Site::new();
     let mut server = site.serve();
-    let (path, bearer) = upload(&site, &server, 3);
+    let (path, document, bearer) = upload_of(&site, &server, 3);
     let mut stream = patch(&server, &path, &bearer, 0, 3);
     stream.write_all(b"abc").unwrap();
     stream.flush().unwrap();
     assert!(answer(&mut stream).starts_with("HTTP/1.1 204"));
     drop(stream);
+    // A job finishes the document; its state is the only thing that tells.
+    let mut state = String::new();
+    while !state.contains("\"state\":\"available\"") {
+        state = server.ask(&format!("GET {document}"), &bearer);
+        assert!(state.starts_with("HTTP/1.1 200"), "{state}");
+    }
     server.signal("TERM");
     assert!(server.ended().success());
 
@@ -556,9 +576,7 @@ fn rotation_check_and_recovery_by_the_command_line() {
     assert!(site.must(&["check", "--deep"]).contains("Rien à signaler"));
     let (code, _) = site.fails(&["check", "--remove-orphans", "0"]);
     assert_eq!(code, 2, "what is younger than a day may belong to an upload");
-    let segment = |path: &Path| std::fs::read_dir(path).unwrap().next().unwrap().unwrap().path();
-    let lost = segment(&segment(&objects.join("segments")));
-    std::fs::remove_file(&lost).unwrap();
+    std::fs::remove_file(a_file(&objects.join("segments")).unwrap()).unwrap();
     let (code, text) = site.fails(&["check"]);
     assert!(code == 5 && text.contains("objet absent"), "{text}");
     site.must(&["recover"]);
