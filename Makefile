@@ -34,7 +34,7 @@ lint: install
 	tests/env/install.sh lint
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked
-	cargo deny --offline --locked check licenses bans sources
+	cargo deny --locked check licenses bans sources
 
 # Each fuzz target for SECONDS (60 unless told).
 fuzz: install
