@@ -237,8 +237,8 @@ async fn watch<C: Served>(mut connection: std::pin::Pin<&mut C>, activity: &Acti
                 Verdict::Idle | Verdict::Fine => {
                     // The goodbye, and what was still to be written, had its time. A peer that does
                     // not answer it holds up nothing.
-                    let waited = leaving.is_some_and(|since| since.elapsed() > limits.stall);
-                    if waited && activity.quiet().is_some_and(|quiet| quiet > limits.stall) {
+                    let waited = leaving.is_some_and(|since| since.elapsed() > limits.head);
+                    if waited && activity.quiet().is_some_and(|quiet| quiet > limits.head) {
                         break "deaf";
                     }
                 }
