@@ -37,6 +37,14 @@ impl Case {
         Ok(Self { site, gateway, sender, reader, front })
     }
 
+    /// The gateway is killed and started again.
+    async fn killed(self) -> Result<Self> {
+        let Self { site, gateway, sender, reader, front } = self;
+        gateway.kill().await?;
+        let gateway = site.start().await?;
+        Ok(Self { site, gateway, sender, reader, front })
+    }
+
     fn start(&self, member: &Member, arguments: &[&str]) -> Result<Child> {
         let mut command = self.site.client(member, self.front.address(), arguments)?;
         command.current_dir(self.site.folder());
@@ -45,7 +53,7 @@ impl Case {
 
     async fn run(&self, member: &Member, arguments: &[&str]) -> Result<Said> {
         let child = self.start(member, arguments)?;
-        said(child).await
+        ended(child).await
     }
 
     async fn send(&self, arguments: &[&str]) -> Result<Said> {
@@ -101,7 +109,7 @@ impl Said {
     }
 }
 
-async fn said(child: Child) -> Result<Said> {
+async fn ended(child: Child) -> Result<Said> {
     let Output { status, stdout, stderr } =
         tokio::task::spawn_blocking(move || child.wait_with_output()).await??;
     Ok(Said { code: status.code(), out: String::from_utf8(stdout)?, err: String::from_utf8(stderr)? })
@@ -184,17 +192,15 @@ async fn a_sender_that_is_killed_goes_on_where_it_was() -> Result<()> {
     let content = Content::new(11, LARGE);
     case.write("p/gros.bin", content)?;
     case.write("p/petit.bin", Content::new(12, 100))?;
-    let arguments = ["send", "p", "--to", &case.reader.address];
+    let to = case.reader.address.clone();
+    let arguments = ["send", "p", "--to", &to];
 
     let mut first = case.start(&case.sender, &arguments)?;
     case.sent(120 * MIB).await?;
     first.kill()?;
     first.wait()?;
     // The gateway dies too, as in a power cut, and the second client is cut off in the middle.
-    let Case { site, gateway, sender, reader, front } = case;
-    gateway.kill().await?;
-    let gateway = site.start().await?;
-    let case = Case { site, gateway, sender, reader, front };
+    let case = case.killed().await?;
     let cut = case.front.cut_after(60 * MIB);
     let second = case.run(&case.sender, &arguments).await?.done()?;
     cut.happened().await;
@@ -206,7 +212,7 @@ async fn a_sender_that_is_killed_goes_on_where_it_was() -> Result<()> {
 
     case.receive(&second.last()?, "out").await?.done()?;
     ensure!(tree(&case.site.folder().join("out/p"))? == tree(&case.site.folder().join("p"))?);
-    case.site.run(&["check", "--deep"]).await?;
+    case.site.findings(true).await?.sound()?;
     Ok(())
 }
 
@@ -217,11 +223,8 @@ async fn a_sender_outlives_the_gateway() -> Result<()> {
     case.write("gros.bin", content)?;
     let sending = case.start(&case.sender, &["send", "gros.bin", "--to", &case.reader.address])?;
     case.sent(100 * MIB).await?;
-    let Case { site, gateway, sender, reader, front } = case;
-    gateway.kill().await?;
-    let gateway = site.start().await?;
-    let case = Case { site, gateway, sender, reader, front };
-    let sent = said(sending).await?.done()?;
+    let case = case.killed().await?;
+    let sent = ended(sending).await?.done()?;
     ensure!(sent.out.contains(&content.sha256()), "{}", sent.out);
     // A graceful stop is a cut like any other to the one who receives.
     let receiving = case.start(&case.reader, &["receive", &sent.last()?, "--into", "out"])?;
@@ -230,7 +233,7 @@ async fn a_sender_outlives_the_gateway() -> Result<()> {
     gateway.stop(std::time::Duration::from_secs(60)).await?;
     let gateway = site.start().await?;
     let case = Case { site, gateway, sender, reader, front };
-    said(receiving).await?.done()?;
+    ended(receiving).await?.done()?;
     ensure!(std::fs::read(case.site.folder().join("out/gros.bin"))? == content.all(), "other bytes");
     drop(case.gateway);
     Ok(())
@@ -274,7 +277,7 @@ async fn an_interrupted_sender_says_how_to_resume() -> Result<()> {
     until("a connection", async || Ok((case.front.connections().0 > 0).then_some(()))).await?;
     let mut interrupt = std::process::Command::new("kill");
     ensure!(interrupt.args(["-TERM", &sending.id().to_string()]).status()?.success());
-    let said = said(sending).await?.coded(130)?;
+    let said = ended(sending).await?.coded(130)?;
     let expected = format!(r"pli send 'l'\''été.bin' --to {}", case.reader.address);
     ensure!(said.err.contains(&expected), "{}", said.err);
     Ok(())
@@ -291,7 +294,7 @@ async fn a_file_that_changes_meanwhile_is_not_sent() -> Result<()> {
     std::io::Write::write_all(&mut file, b"x")?;
     drop(file);
     case.front.stall(false);
-    let said = said(sending).await?.coded(6)?;
+    let said = ended(sending).await?.coded(6)?;
     ensure!(said.err.contains("a changé"), "{}", said.err);
     ensure!(case.drafts().await? == 0, "its draft is still there");
     ensure!(case.site.api(&case.sender)?.pending().await?.is_empty(), "its uploads are still there");
@@ -389,7 +392,7 @@ async fn exit_codes_are_those_of_the_help() -> Result<()> {
     // An authority that nobody vouches for is refused at once, not after the time to give up.
     let mut command = case.site.client(&case.sender, case.front.address(), &["list"])?;
     command.env_remove("PLI_CA").stdout(Stdio::piped()).stderr(Stdio::piped());
-    let said = said(command.spawn()?).await?;
+    let said = ended(command.spawn()?).await?;
     ensure!(matches!(said.code, Some(2 | 4)) && said.err.contains("certificat"), "{}", said.err);
     case.front.refuse().await;
     let said = case
@@ -419,7 +422,7 @@ async fn a_token_that_others_can_read_is_refused() -> Result<()> {
     std::fs::write(folder.join("client.toml"), "token_file = \"token\"\n")?;
     let mut command = case.site.client(&case.sender, case.front.address(), &["list"])?;
     command.env_remove("PLI_TOKEN").stdout(Stdio::piped()).stderr(Stdio::piped());
-    said(command.spawn()?).await?.done()?;
+    ended(command.spawn()?).await?.done()?;
     std::fs::write(folder.join("client.toml"), "token = \"pli_x\"\n")?;
     let said = case.run(&case.sender, &["list"]).await?.coded(2)?;
     ensure!(said.err.contains("client.toml"), "{}", said.err);
