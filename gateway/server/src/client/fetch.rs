@@ -29,7 +29,7 @@ use super::{Failure, Run, texts};
 /// Without a byte for this long, a download is cut and asked for again.
 const STALL: Duration = Duration::from_secs(30);
 /// Pieces between the network and the disk.
-const AHEAD: usize = 16;
+const AHEAD: usize = 8;
 const READ: usize = 1 << 20;
 
 /// A document and its place.

@@ -172,6 +172,9 @@ where
     let listener = tokio::spawn(async move {
         asked_to_stop().await;
         stop.cancel();
+        // Asked twice, it does not wait for what it was doing: nothing on the server depends on it.
+        asked_to_stop().await;
+        std::process::exit(Failure::Interrupted.exit_code().into());
     });
     let outcome = work.await;
     listener.abort();

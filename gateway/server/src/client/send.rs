@@ -81,7 +81,8 @@ async fn run(args: SendArgs, stop: CancellationToken) -> Result<(), Failure> {
     let run = Arc::new(Run { api, progress: Progress::new(args.quiet), stop, give_up: args.give_up });
 
     let paths = args.paths.clone();
-    let Found { sources, skipped } = tokio::task::spawn_blocking(move || files::find(&paths)).await??;
+    let Found { sources, skipped } =
+        run.unless_stopped(tokio::task::spawn_blocking(move || files::find(&paths))).await???;
     skipped.iter().for_each(|text| run.progress.warn(text));
 
     let me = run.insist(|| run.api.me()).await?;
