@@ -95,7 +95,9 @@ fn innermost(error: &reqwest::Error) -> String {
     while let Some(source) = current.source() {
         current = source;
     }
-    current.to_string()
+    // rustls ends this one with the address of its manual.
+    let text = current.to_string();
+    if text.contains("close_notify") { texts::CLOSED.into() } else { text }
 }
 
 /// A certificate that is not accepted will not be accepted in a minute either.

@@ -115,6 +115,7 @@ pub(super) const STALLED: &str = "le serveur ne répond plus";
 pub(super) fn network(why: &str) -> String {
     if why.is_empty() { NETWORK.into() } else { format!("{NETWORK} ({})", plain(why)) }
 }
+pub(super) const CLOSED: &str = "fermée sans prévenir";
 pub(super) fn untrusted(why: &str) -> String {
     format!(
         "le certificat du serveur n'est pas accepté ({}) ; si son autorité est interne, indiquez-la avec --ca",
@@ -388,6 +389,6 @@ pub(super) fn progress(
             text.push_str(&format!(", reste {}", duration(left)));
         }
     }
-    text.push_str(&format!(", {}/{} fichiers", files.0, files.1));
+    text.push_str(&format!(", {}/{}", files.0, count(files.1, "fichier", "fichiers")));
     text
 }
