@@ -10,6 +10,16 @@ const MIB: u64 = 1 << 20;
 /// The default segment.
 const SEGMENT: u64 = 16 * MIB;
 
+/// The bytes that each PATCH received which has ended, as the log tells.
+fn ended_requests(site: &Site) -> Vec<u64> {
+    let log = site.log();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    lines
+        .filter(|line| line["method"] == "PATCH" && line["message"] == "request")
+        .filter_map(|line| line["received"].as_u64())
+        .collect()
+}
+
 /// 200 MB in one PATCH without `Content-Length`, made while it is sent; cut twice on its way.
 async fn one_long_request(backend: Backend) -> Result<()> {
     let (site, _gateway) = Site::started(backend).await?;
@@ -19,36 +29,42 @@ async fn one_long_request(backend: Backend) -> Result<()> {
     let mut durable = 0;
     for cut_at in [70 * MIB + 5, 60 * MIB] {
         let through = site.api_at(&exchange.sender, front.address())?;
-        let from = front.up();
+        let requests = ended_requests(&site).len();
         let cut = front.cut_after(cut_at);
-        let (address, content) = (upload.location.clone(), upload.content);
-        let writer = tokio::spawn(async move { through.patch_rest(&address, durable, content).await });
+        let (feed, body) = fed();
+        let address = upload.location.clone();
+        let writer = tokio::spawn(async move { through.patch(&address, durable, body).await });
         let mut seen = vec![durable];
-        let watch = async {
-            let mut cut = std::pin::pin!(cut.happened());
-            loop {
-                tokio::select! {
-                    () = &mut cut => return anyhow::Ok(()),
-                    offset = exchange.api.offset(&upload.location) => seen.push(offset?),
-                }
+        // The client pauses after 40 MiB and goes on once two segments of them are durable.
+        for (number, piece) in upload.content.pieces(durable, MIB).enumerate() {
+            if number == 40 {
+                until("two segments of a request that runs", async || {
+                    let offset = exchange.api.offset(&upload.location).await?;
+                    seen.push(offset);
+                    Ok((offset >= durable + 2 * SEGMENT).then_some(()))
+                })
+                .await?;
+                ensure!(!writer.is_finished(), "the request ended before the cut");
             }
-        };
-        watch.await?;
+            if feed.send(piece).await.is_err() {
+                break;
+            }
+        }
+        drop(feed);
+        cut.happened().await;
         ensure!(writer.await?.is_err(), "an answer through a cut");
-        // What goes on after the cut: the bytes that the gateway had are sealed.
-        let received = front.up() - from;
-        let settled = until("what had arrived to be durable", async || {
-            let offset = exchange.api.offset(&upload.location).await?;
-            seen.push(offset);
-            // Framing and TLS add to what went up: less than one in a hundred.
-            let lost = (durable + received).saturating_sub(offset);
-            Ok((lost <= SEGMENT).then_some(offset))
+        let received = until("the request to end at the gateway", async || {
+            Ok(ended_requests(&site).get(requests).copied())
         })
         .await?;
+        let offset = exchange.api.offset(&upload.location).await?;
+        seen.push(offset);
         ensure!(seen.is_sorted(), "HEAD went back: {seen:?}");
-        let distinct = seen.iter().filter(|offset| **offset > durable && **offset < settled).count();
-        ensure!(distinct > 0, "the offset did not move while the request ran: {seen:?}");
-        durable = settled;
+        ensure!(
+            offset <= durable + received && durable + received - offset <= SEGMENT,
+            "{received} bytes were received from {durable}, and {offset} are durable"
+        );
+        durable = offset;
     }
     let through = site.api_at(&exchange.sender, front.address())?;
     exchange.resume(&through, &upload).await?;
