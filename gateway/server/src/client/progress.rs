@@ -10,7 +10,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 
-use super::texts;
+use super::texts::{self, Standing};
 
 const REDRAW: Duration = Duration::from_millis(200);
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -45,7 +45,7 @@ impl Progress {
         let terminal = std::io::stderr().is_terminal();
         let bar = (terminal && !quiet).then(|| {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-            if let Ok(style) = ProgressStyle::with_template("{bar:24} {wide_msg}") {
+            if let Ok(style) = ProgressStyle::with_template("{bar:16} {wide_msg}") {
                 bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
             }
             bar
@@ -126,15 +126,19 @@ impl Progress {
         Piece { progress: self.clone(), at: AtomicU64::new(0) }
     }
 
-    fn text(&self) -> String {
+    fn standing(&self) -> Standing {
         let inner = &self.inner;
-        let done = inner.done.load(Ordering::Relaxed);
         let total = inner.total.load(Ordering::Relaxed);
+        let done = inner.done.load(Ordering::Relaxed).min(total);
         let speed = self.speed();
-        let left = (speed > 0).then(|| Duration::from_secs(total.saturating_sub(done) / speed));
-        let files = (inner.files_done.load(Ordering::Relaxed), inner.files.load(Ordering::Relaxed));
-        let phase = *inner.phase.lock().unwrap_or_else(PoisonError::into_inner);
-        texts::progress(phase, done.min(total), total, speed, left, files)
+        Standing {
+            phase: *inner.phase.lock().unwrap_or_else(PoisonError::into_inner),
+            done,
+            total,
+            speed,
+            left: (speed > 0).then(|| Duration::from_secs((total - done) / speed)),
+            files: (inner.files_done.load(Ordering::Relaxed), inner.files.load(Ordering::Relaxed)),
+        }
     }
 
     /// Bytes a second over the window.
@@ -168,14 +172,14 @@ impl Progress {
             let mut last_line = Instant::now();
             loop {
                 tick.tick().await;
-                let text = progress.text();
+                let standing = progress.standing();
                 if let Some(bar) = &inner.bar {
                     bar.set_length(inner.total.load(Ordering::Relaxed).max(1));
                     bar.set_position(inner.done.load(Ordering::Relaxed));
-                    bar.set_message(text);
+                    bar.set_message(texts::beside_bar(&standing));
                 } else if last_line.elapsed() >= LINE_EVERY {
                     last_line = Instant::now();
-                    progress.say(&text);
+                    progress.say(&texts::progress(&standing));
                 }
             }
         });
@@ -197,8 +201,7 @@ impl Drop for Display {
         }
         let total = self.progress.inner.total.load(Ordering::Relaxed);
         if total > 0 {
-            let text = self.progress.text();
-            self.progress.say(&text);
+            self.progress.say(&texts::progress(&self.progress.standing()));
         }
     }
 }
@@ -250,6 +253,22 @@ mod tests {
         assert_eq!(progress.inner.moved.load(Ordering::Relaxed), 30);
     }
 
+    #[test]
+    fn what_stands_beside_the_bar_fits_a_narrow_terminal() {
+        let standing = Standing {
+            phase: texts::RECEIVING,
+            done: 123_456_789_000,
+            total: 999_900_000_000,
+            speed: 123_400_000,
+            left: Some(Duration::from_secs(7_103)),
+            files: (12, 1234),
+        };
+        let text = texts::beside_bar(&standing);
+        assert!(text.chars().count() <= 80 - 17 && text.contains("reste"), "{text}");
+        let line = texts::progress(&standing);
+        assert!(line.contains("(12,3 %)") && line.ends_with("12/1\u{202f}234 fichiers"), "{line}");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn speed_is_what_moved_lately() {
         let progress = Progress::new(true);
@@ -257,7 +276,7 @@ mod tests {
         let piece = progress.piece();
         piece.stands_at(500_000);
         for _ in 0..60 {
-            progress.text();
+            progress.standing();
             tokio::time::advance(Duration::from_secs(1)).await;
             piece.moved(1_000);
         }

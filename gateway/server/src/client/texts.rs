@@ -247,7 +247,7 @@ pub(super) fn already_sent_differs(deposit: &str) -> String {
         "le dépôt {deposit}, déjà envoyé avec la même référence, n'a pas les mêmes documents ; ajoutez --again pour envoyer à nouveau"
     )
 }
-pub(super) const CHECKING: &str = "Vérification des empreintes";
+pub(super) const CHECKING: &str = "Vérification";
 pub(super) const SENDING: &str = "Envoi";
 pub(super) const RECEIVING: &str = "Réception";
 pub(super) fn upload_lost(name: &str) -> String {
@@ -370,25 +370,42 @@ pub(super) fn more(limit: usize) -> String {
 }
 
 // Progress.
-pub(super) fn progress(
-    phase: &str,
-    done: u64,
-    total: u64,
-    speed: u64,
-    left: Option<Duration>,
-    files: (usize, usize),
-) -> String {
-    let percent = if total == 0 { 100.0 } else { done as f64 * 100.0 / total as f64 };
-    let mut text =
-        format!("{phase} : {} sur {} ({} %)", size(done), size(total), super::format::decimal(percent, 1));
-    if done < total && speed == 0 {
-        text.push_str(", à l'arrêt");
-    } else if done < total {
-        text.push_str(&format!(", {}/s", size(speed)));
-        if let Some(left) = left {
-            text.push_str(&format!(", reste {}", duration(left)));
-        }
+/// How far a transfer is.
+pub(super) struct Standing {
+    pub(super) phase: &'static str,
+    /// Bytes.
+    pub(super) done: u64,
+    pub(super) total: u64,
+    /// Bytes a second.
+    pub(super) speed: u64,
+    pub(super) left: Option<Duration>,
+    /// Done, and of how many.
+    pub(super) files: (usize, usize),
+}
+
+/// A line of its own, for a log.
+pub(super) fn progress(at: &Standing) -> String {
+    let percent = if at.total == 0 { 100.0 } else { at.done as f64 * 100.0 / at.total as f64 };
+    let (done, total) = (size(at.done), size(at.total));
+    format!(
+        "{} : {done} sur {total} ({} %){}, {}/{}",
+        at.phase,
+        super::format::decimal(percent, 1),
+        pace(at),
+        at.files.0,
+        count(at.files.1, "fichier", "fichiers")
+    )
+}
+
+/// Beside a bar, within 80 columns.
+pub(super) fn beside_bar(at: &Standing) -> String {
+    format!("{} {}/{}{}, {}/{}", at.phase, size(at.done), size(at.total), pace(at), at.files.0, at.files.1)
+}
+
+fn pace(at: &Standing) -> String {
+    match at.left {
+        _ if at.done >= at.total => String::new(),
+        Some(left) => format!(", {}/s, reste {}", size(at.speed), duration(left)),
+        None => ", à l'arrêt".into(),
     }
-    text.push_str(&format!(", {}/{}", files.0, count(files.1, "fichier", "fichiers")));
-    text
 }
