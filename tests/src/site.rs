@@ -77,12 +77,13 @@ struct Services {
 
 /// An installation.
 pub struct Site {
+    // Dropped in this order: the S3 server is stopped while the folder still tells its process.
+    services: Option<Services>,
     folder: TempDir,
     listen: SocketAddr,
     operations: SocketAddr,
     configuration: PathBuf,
     variables: Vec<(String, String)>,
-    services: Option<Services>,
     organisation: OnceCell<()>,
     options: SiteOptions,
 }
