@@ -248,10 +248,9 @@ async fn no_plaintext(backend: Backend) -> Result<()> {
         for (table, column) in
             [("uploads", "digest"), ("uploads", "digest_before"), ("uploads", "wrapped_key")]
         {
-            let sql = format!(
-                "SELECT COUNT(*) FROM {table} WHERE position('\\x{}'::bytea in {column}) > 0",
-                hex::encode(canary)
-            );
+            let needle = hex::encode(canary);
+            let sql =
+                format!("SELECT COUNT(*) FROM {table} WHERE position('\\x{needle}'::bytea in {column}) > 0");
             ensure!(site.number(&sql).await? == 0, "plaintext in {table}.{column}");
         }
         let sql = "SELECT COUNT(*) FROM uploads WHERE digest IS NOT NULL";
