@@ -268,8 +268,8 @@ pub(crate) async fn account_of(hub: &Hub, secret: &str, now: Time, cookie: bool)
         "SELECT t.id AS credential, a.id, a.organisation FROM access_tokens t JOIN accounts a ON a.id = t.account
          WHERE t.secret = $1 AND t.expires > $2 AND t.revoked IS NULL AND a.disabled IS NULL"
     };
-    let mut tx = hub.db().read().await?;
-    let Some(row) = tx.optional(sql, args![secret_digest(secret), now]).await? else { return Ok(None) };
+    let row = hub.db().optional(sql, args![secret_digest(secret), now]).await?;
+    let Some(row) = row else { return Ok(None) };
     Ok(Some(Caller {
         account: AccountId(row.get("id")?),
         organisation: OrganisationId(row.get("organisation")?),

@@ -350,8 +350,8 @@ pub(crate) async fn state(
 
 async fn upload_state(hub: &Hub, caller: &Caller, id: UploadId, headers: &HeaderMap) -> Result<Response> {
     tus::resumable(headers)?;
-    let mut tx = hub.db().read().await?;
-    let row = tx
+    let row = hub
+        .db()
         .optional(
             "SELECT kind, state, metadata, concat, size, received, expires FROM uploads WHERE id = $1 AND owner = $2",
             args![id.0, caller.account.0],
@@ -433,7 +433,7 @@ async fn write(
     let announced = content_length(headers);
     let Some(target) = take(hub, caller, id, offset, length, announced).await? else {
         // Complete already: a request that adds nothing is answered as its twin was.
-        return if announced == Some(0) {
+        return if announced == Some(0) || body.is_end_stream() {
             Ok(Received { offset, ended: Ended::Body })
         } else {
             Err(Fault::because(ProblemCode::TooLarge, "L'envoi est déjà complet."))
@@ -471,10 +471,16 @@ async fn take(
     let mut tx = hub.db().write().await?;
     let row = tx
         .optional(
-            "UPDATE uploads SET fence = fence + 1
+            "UPDATE uploads SET fence = fence + 1, expires = $5
              WHERE id = $1 AND owner = $2 AND state = 'pending' AND received = $3 AND expires > $4
              RETURNING fence, kind, size, document, wrapped_key, received, reserved, segments, digest, digest_before",
-            args![id.0, caller.account.0, signed(offset), now],
+            args![
+                id.0,
+                caller.account.0,
+                signed(offset),
+                now,
+                now.plus_seconds(hub.options().upload_expiry)
+            ],
         )
         .await?;
     let Some(row) = row else {

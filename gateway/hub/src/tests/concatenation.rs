@@ -216,3 +216,30 @@ on_both! {
         w.is_sound().await;
     }
 }
+
+/// The same in one certain order, which PostgreSQL's queue of locks allows to arrange: the termination has
+/// looked at the part before the concatenation takes it, and acts after.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_taken_between_a_look_and_its_end() {
+    let (w, deposit) = ground(Dialect::Postgres).await;
+    let (a, b) = (part(&w, b"abc").await, part(&w, b"def").await);
+    let waiting = async || {
+        let sql = "SELECT COUNT(*) AS n FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        w.number(sql, args![]).await
+    };
+    let mut tx = w.hub.db().write().await.unwrap();
+    tx.execute("UPDATE uploads SET fence = fence + 1 WHERE id = $1", args![b.0]).await.unwrap();
+    let (hub, ask) = (w.hub.clone(), concatenation(deposit, &[a, b]).by(&w.sender));
+    let joined = tokio::spawn(async move { call(&hub, ask).await });
+    until("the concatenation to wait", || async { waiting().await == 1 }).await;
+    let (hub, ask) = (w.hub.clone(), tus("DELETE", format!("/api/v1/uploads/{b}")).by(&w.sender));
+    let ended = tokio::spawn(async move { call(&hub, ask).await });
+    until("the termination to wait", || async { waiting().await == 2 }).await;
+    tx.rollback().await.unwrap();
+    let document = joined.await.unwrap().expect(201).begun().document.unwrap();
+    ended.await.unwrap().problem(409, "conflict");
+    w.jobs().await;
+    w.holds(document, b"abcdef").await;
+    w.is_sound().await;
+}

@@ -194,14 +194,7 @@ on_both! {
     async fn dropped_before_the_answer(dialect) {
         let (w, document, _) = ground(dialect).await;
         for polls in 0..60 {
-            let mut asked = Box::pin(w.hub.router().oneshot(content_of(document).by(&w.recipient).into_request()));
-            for _ in 0..polls {
-                if futures_util::poll!(asked.as_mut()).is_ready() {
-                    break;
-                }
-                tokio::task::yield_now().await;
-            }
-            drop(asked);
+            drop_after(&w.hub, content_of(document).by(&w.recipient), polls).await;
             let kinds = trail(&w).await;
             let begun = kinds.iter().filter(|kind| *kind == "download.begun").count();
             assert_eq!(kinds.len(), 2 * begun, "{kinds:?}");

@@ -103,16 +103,7 @@ on_both! {
     async fn requests_dropped_at_any_moment(dialect) {
         let w = Ground::on(dialect).options(|o| o.pending_uploads = 10_000).build().await;
         let content = noise(3, SEGMENT + 700);
-        let drop_after = async |ask: Ask, polls: usize| {
-            use tower::ServiceExt as _;
-            let mut request = Box::pin(w.hub.router().oneshot(ask.into_request()));
-            for _ in 0..polls {
-                if futures_util::poll!(request.as_mut()).is_ready() {
-                    return;
-                }
-                tokio::task::yield_now().await;
-            }
-        };
+        let drop_after = async |ask: Ask, polls: usize| drop_after(&w.hub, ask, polls).await;
         for polls in 0..40 {
             let deposit = w.draft().await;
             let octets = "application/offset+octet-stream";

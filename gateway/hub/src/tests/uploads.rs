@@ -285,6 +285,8 @@ on_both! {
         // Complete: nothing more, but the same end may be told again.
         w.patch(up.id, content.len() - 1, b"x").await.problem(413, "too-large");
         w.patch(up.id, content.len() - 1, b"").await.expect(204);
+        // As HTTP/2 tells it: a body that has ended, without a length.
+        w.call(append(up.id, content.len() - 1).by(&w.sender)).await.expect(204);
         w.jobs().await;
         w.holds(up.document.unwrap(), &content[..content.len() - 1]).await;
         w.is_sound().await;
@@ -601,6 +603,20 @@ on_both! {
         w.store_is_empty().await;
         assert_eq!(w.used().await, 0);
         w.is_sound().await;
+    }
+
+    async fn each_request_moves_the_expiry(dialect) {
+        let (w, deposit) = first(dialect).await;
+        let up = w.begin(deposit, "a", Some(10)).await;
+        for bytes in [&b"abc"[..], b""] {
+            w.pass(DAY);
+            let at = w.offset(up.id).await;
+            let told = w.now().plus_seconds(7 * DAY).http_date();
+            let patched = w.patch(up.id, at, bytes).await.expect(204);
+            assert_eq!(patched.header("upload-expires"), Some(told.as_str()));
+            let head = w.call(tus("HEAD", format!("/api/v1/uploads/{}", up.id)).by(&w.sender)).await.expect(200);
+            assert_eq!(head.header("upload-expires"), Some(told.as_str()));
+        }
     }
 
     async fn unfinished_are_listed(dialect) {
