@@ -10,4 +10,5 @@ mod downloads;
 mod faults;
 mod people;
 mod retention;
+mod secrecy;
 mod uploads;
