@@ -17,7 +17,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesOrdered;
 use http_body_util::BodyExt as _;
 use pli_api::{AccountId, DocumentId, OrganisationId, ProblemCode, Time, UploadId, UploadKind};
-use pli_seal::{ContentDigest, DocumentKey, Filling, SegmentRow};
+use pli_seal::{ContentDigest, DocumentKey, Filling, SealError, SegmentRow};
 use pli_storage::{Class, DbError, ObjectKey, Tx, args};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -119,10 +119,11 @@ pub(crate) async fn receive(
     let (to_store, sealed) = mpsc::channel(1);
     let short = TAIL.min(hub.options().segment_size) as u64;
     let tail = target.last.take().filter(|last| last.row.length < short);
-    let digest = match &tail {
-        Some(_) => restore(target.digest_before.as_deref(), &target.key)?,
-        None => restore(target.digest.as_deref(), &target.key)?,
+    let (saved, at) = match &tail {
+        Some(tail) => (&target.digest_before, target.received.saturating_sub(tail.row.length)),
+        None => (&target.digest, target.received),
     };
+    let digest = restore(saved.as_deref(), &target.key, at)?;
     let share =
         hub.inner.blocks.share(hub.options().upload_memory.max(2 * hub.options().segment_size + (4 << 20)));
     let staged = checksum.is_some();
@@ -175,11 +176,18 @@ pub(crate) async fn receive(
     Ok(Received { offset: committer.target.received, ended })
 }
 
-fn restore(state: Option<&[u8]>, key: &DocumentKey) -> Result<ContentDigest> {
-    Ok(match state {
-        Some(state) => ContentDigest::restore(state, key)?,
-        None => ContentDigest::new(),
-    })
+/// The running digest at this offset. One that is lost is no reason to refuse bytes: a digest that does not
+/// cover the whole document is made anew when the document is finished.
+fn restore(saved: Option<&[u8]>, key: &DocumentKey, at: u64) -> Result<ContentDigest> {
+    match saved.map(|saved| ContentDigest::restore(saved, key)) {
+        Some(Ok(digest)) if digest.length() == at => return Ok(digest),
+        None if at == 0 => {}
+        None | Some(Ok(_) | Err(SealError::Damaged(_) | SealError::WrongKey)) => {
+            tracing::error!("running digest lost: the content will be read through");
+        }
+        Some(Err(error)) => return Err(error.into()),
+    }
+    Ok(ContentDigest::new())
 }
 
 /// The first stage.

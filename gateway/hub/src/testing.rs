@@ -54,28 +54,41 @@ pub(crate) const SEGMENT: usize = 256 * KIB;
 
 pub(crate) const PASSWORD: &str = "un mot de passe de test";
 
-/// The rings of a hub before and after a rotation. Made once: opening a secret key is slow by design.
-pub(crate) struct Rings {
-    pub(crate) old: KeyRing,
+/// The rings of a hub after a rotation.
+pub(crate) struct Rotated {
     /// The new certificate is current, the old one retired.
     pub(crate) both: KeyRing,
     /// The new certificate alone.
     pub(crate) new: KeyRing,
 }
 
-pub(crate) fn rings() -> &'static Rings {
-    static RINGS: OnceLock<Rings> = OnceLock::new();
+fn passphrase() -> Passphrase {
+    Passphrase::new("phrase secrète des tests").unwrap()
+}
+
+fn old_key() -> &'static Vec<u8> {
+    static KEY: OnceLock<Vec<u8>> = OnceLock::new();
+    KEY.get_or_init(|| KeyRing::generate("Pli, essais", &passphrase()).unwrap())
+}
+
+/// The ring of every hub here. Made once in a process: opening a secret key is slow by design.
+pub(crate) fn ring() -> &'static KeyRing {
+    static RING: OnceLock<KeyRing> = OnceLock::new();
+    RING.get_or_init(|| KeyRing::open(std::slice::from_ref(old_key()), &passphrase()).unwrap())
+}
+
+/// What takes the place of [`ring`] when keys are rotated.
+pub(crate) fn rotated() -> &'static Rotated {
+    static RINGS: OnceLock<Rotated> = OnceLock::new();
     RINGS.get_or_init(|| {
-        let passphrase = Passphrase::new("phrase secrète des tests").unwrap();
-        let old = KeyRing::generate("Pli, essais", &passphrase).unwrap();
-        let new = KeyRing::generate("Pli, essais, suite", &passphrase).unwrap();
-        let open = |keys: &[Vec<u8>]| KeyRing::open(keys, &passphrase).unwrap();
-        Rings {
-            both: open(&[new.clone(), old.clone()]),
-            new: open(std::slice::from_ref(&new)),
-            old: open(&[old]),
-        }
+        let new = KeyRing::generate("Pli, essais, suite", &passphrase()).unwrap();
+        let open = |keys: &[Vec<u8>]| KeyRing::open(keys, &passphrase()).unwrap();
+        Rotated { both: open(&[new.clone(), old_key().clone()]), new: open(&[new]) }
     })
+}
+
+fn unwrap(wrapped: &[u8]) -> DocumentKey {
+    DocumentKey::unwrap(wrapped, ring()).or_else(|_| DocumentKey::unwrap(wrapped, &rotated().both)).unwrap()
 }
 
 /// An account of the world.
@@ -139,7 +152,7 @@ impl Ground {
             None if self.folder => Blobs::folder(&store).unwrap(),
             None => Blobs::memory(),
         };
-        let keys = self.keys.unwrap_or_else(|| KeySource::new(|| Ok(rings().old.clone())).unwrap());
+        let keys = self.keys.unwrap_or_else(|| KeySource::new(|| Ok(ring().clone())).unwrap());
         let clock = Arc::new(AtomicI64::new(Clock::System.now().micros()));
         let db = Db::open(&url, self.db.clone()).await.unwrap();
         db.migrate_jobs().await.unwrap();
@@ -358,7 +371,7 @@ impl World {
     pub(crate) async fn stored(&self, upload: UploadId) -> Vec<u8> {
         let sql = "SELECT wrapped_key, received, segments FROM uploads WHERE id = $1";
         let row = self.rows(sql, args![upload.0]).await.pop().unwrap();
-        let key = DocumentKey::unwrap(&row.get::<Vec<u8>>("wrapped_key").unwrap(), &rings().both).unwrap();
+        let key = unwrap(&row.get::<Vec<u8>>("wrapped_key").unwrap());
         let sql =
             "SELECT idx, start, length, object, object_length FROM segments WHERE upload = $1 ORDER BY idx";
         let rows = self.rows(sql, args![upload.0]).await;
@@ -435,7 +448,7 @@ impl World {
             let stored = self.stored(UploadId(row.get("id").unwrap())).await;
             if let Some(saved) = row.get::<Option<Vec<u8>>>("digest").unwrap() {
                 let wrapped = row.get::<Vec<u8>>("wrapped_key").unwrap();
-                let key = DocumentKey::unwrap(&wrapped, &rings().both).unwrap();
+                let key = unwrap(&wrapped);
                 let digest = pli_seal::ContentDigest::restore(&saved, &key).unwrap();
                 assert_eq!(digest.length(), stored.len() as u64);
                 assert_eq!(digest.finalize().to_vec(), sha256(&stored), "the running digest");

@@ -88,7 +88,7 @@ async fn on_folder(dialect: Dialect, keys: KeySource) -> World {
 
 on_both! {
     async fn rotation(dialect) {
-        let (disk, source) = on_disk(&rings().old);
+        let (disk, source) = on_disk(ring());
         let w = on_folder(dialect, source).await;
         let kept = kept(&w).await;
         let draft = w.draft().await;
@@ -99,13 +99,13 @@ on_both! {
         let manifests = entries(&w, Class::Manifest).await;
 
         // Another process rotates; the hub goes on with the ring that it has read before.
-        *disk.lock().unwrap() = rings().both.clone();
-        let operator = w.node_with(KeySource::new(|| Ok(rings().both.clone())).unwrap(), &w.url).await;
+        *disk.lock().unwrap() = rotated().both.clone();
+        let operator = w.node_with(KeySource::new(|| Ok(rotated().both.clone())).unwrap(), &w.url).await;
         let done = admin::rotate_keys(&operator).await.unwrap();
         // Two documents of one part, one of four, one half.
         assert_eq!(done, Rotation { keys: 7, manifests: 3, refused: vec![] });
         let event = w.told("keys.rotated").await.pop().unwrap();
-        let new = rings().new.current().fingerprint();
+        let new = rotated().new.current().fingerprint();
         assert_eq!(event.detail, json!({ "to": new, "keys": 7, "manifests": 3, "refused": 0 }));
         w.jobs().await;
         assert_eq!(entries(&w, Class::Segment).await, segments, "no segment was written: same keys, lengths and times");
@@ -115,18 +115,18 @@ on_both! {
 
         for row in w.rows("SELECT wrapped_key, wrapped_for FROM uploads WHERE wrapped_key IS NOT NULL", args![]).await {
             let wrapped = row.get::<Vec<u8>>("wrapped_key").unwrap();
-            assert!(matches!(DocumentKey::unwrap(&wrapped, &rings().old), Err(SealError::NotOurs)));
-            DocumentKey::unwrap(&wrapped, &rings().new).unwrap();
+            assert!(matches!(DocumentKey::unwrap(&wrapped, ring()), Err(SealError::NotOurs)));
+            DocumentKey::unwrap(&wrapped, &rotated().new).unwrap();
             assert_eq!(row.get::<String>("wrapped_for").unwrap(), new);
         }
         for entry in &rewritten {
             let bytes = w.blobs.read(&entry.key, 1 << 20).await.unwrap();
-            assert!(matches!(Manifest::open(&bytes, &rings().old), Err(SealError::NotOurs)));
-            Manifest::open(&bytes, &rings().both).unwrap();
+            assert!(matches!(Manifest::open(&bytes, ring()), Err(SealError::NotOurs)));
+            Manifest::open(&bytes, &rotated().both).unwrap();
         }
 
         // The running hub learns it when it first meets such a wrap.
-        assert_eq!(w.hub.keys().current(), rings().old.current().fingerprint());
+        assert_eq!(w.hub.keys().current(), ring().current().fingerprint());
         for (document, content) in &kept.documents {
             w.holds(*document, content).await;
         }
@@ -144,8 +144,8 @@ on_both! {
     /// A process that has not learnt the rotation yet makes documents for the old certificate: the next
     /// run finds those alone, and they open meanwhile.
     async fn rotation_catches_up(dialect) {
-        let w = on_folder(dialect, KeySource::new(|| Ok(rings().old.clone())).unwrap()).await;
-        let both = || KeySource::new(|| Ok(rings().both.clone())).unwrap();
+        let w = on_folder(dialect, KeySource::new(|| Ok(ring().clone())).unwrap()).await;
+        let both = || KeySource::new(|| Ok(rotated().both.clone())).unwrap();
         let operator = w.node_with(both(), &w.url).await;
         assert_eq!(admin::rotate_keys(&operator).await.unwrap(), Rotation::default());
         let (_, documents) = w.available(&[("a", b"abc")]).await;
@@ -159,7 +159,7 @@ on_both! {
     }
 
     async fn rotation_tells_what_it_cannot_open(dialect) {
-        let w = on_folder(dialect, KeySource::new(|| Ok(rings().old.clone())).unwrap()).await;
+        let w = on_folder(dialect, KeySource::new(|| Ok(ring().clone())).unwrap()).await;
         let kept = kept(&w).await;
         let (document, _) = &kept.documents[0];
         let sql = "UPDATE uploads SET wrapped_key = $2 WHERE document = $1";
@@ -167,7 +167,7 @@ on_both! {
         let row = &w.rows("SELECT manifest FROM documents WHERE id = $1", args![kept.documents[1].0.0]).await[0];
         let manifest: ObjectKey = row.get::<String>("manifest").unwrap().parse().unwrap();
         w.blobs.delete(&manifest).await.unwrap();
-        let operator = w.node_with(KeySource::new(|| Ok(rings().both.clone())).unwrap(), &w.url).await;
+        let operator = w.node_with(KeySource::new(|| Ok(rotated().both.clone())).unwrap(), &w.url).await;
         let done = admin::rotate_keys(&operator).await.unwrap();
         assert_eq!((done.keys, done.manifests, done.refused.len()), (5, 2, 2), "{done:?}");
         assert!(done.refused[0].starts_with("upload ") && done.refused[1].contains(&kept.documents[1].0.to_string()));
@@ -176,7 +176,7 @@ on_both! {
     }
 
     async fn recovery_from_the_store_alone(dialect) {
-        let w = on_folder(dialect, KeySource::new(|| Ok(rings().old.clone())).unwrap()).await;
+        let w = on_folder(dialect, KeySource::new(|| Ok(ring().clone())).unwrap()).await;
         let kept = kept(&w).await;
         // What was never sealed, or was erased, cannot come back.
         let draft = w.draft().await;
@@ -192,7 +192,7 @@ on_both! {
         w.blobs.put(&ObjectKey::random(Class::Manifest).unwrap(), vec![Bytes::from_static(b"autre chose")]).await.unwrap();
 
         let store = Blobs::folder(w.dir.path().join("store")).unwrap();
-        let (documents, refused) = recovered(&store, &rings().old).await;
+        let (documents, refused) = recovered(&store, ring()).await;
         assert_eq!(refused.len(), 1);
         assert_eq!(documents.len(), 3);
         for (document, content) in &kept.documents {
@@ -207,14 +207,14 @@ on_both! {
         assert_eq!(documents[0].0.media_type, "application/pdf");
 
         // After a rotation: the same; and the new keys are needed.
-        let operator = w.node_with(KeySource::new(|| Ok(rings().both.clone())).unwrap(), &w.url).await;
+        let operator = w.node_with(KeySource::new(|| Ok(rotated().both.clone())).unwrap(), &w.url).await;
         admin::rotate_keys(&operator).await.unwrap();
-        let (twice, _) = recovered(&store, &rings().both).await;
+        let (twice, _) = recovered(&store, &rotated().both).await;
         assert_eq!(twice.len(), 3, "old and new heads of one document are one document");
         w.jobs().await;
-        let (after, _) = recovered(&store, &rings().both).await;
+        let (after, _) = recovered(&store, &rotated().both).await;
         assert!(after == documents);
-        let (none, refused) = recovered(&store, &rings().old).await;
+        let (none, refused) = recovered(&store, ring()).await;
         assert_eq!((none.len(), refused.len()), (0, 4));
 
         // Damage is told, not passed on as content.
@@ -222,7 +222,7 @@ on_both! {
         let mut bytes = w.blobs.read(&piece, 1 << 30).await.unwrap();
         bytes[5000] ^= 1;
         w.blobs.put(&piece, vec![bytes.into()]).await.unwrap();
-        let (documents, _) = admin::recoverable(&store, &rings().both).await.unwrap();
+        let (documents, _) = admin::recoverable(&store, &rotated().both).await.unwrap();
         let damaged = documents.iter().find(|d| d.manifest.name == "a.pdf").unwrap();
         let mut taken = Vec::new();
         let read = damaged.read(|piece| -> Result<(), std::io::Error> { taken.extend_from_slice(piece); Ok(()) }).await;
@@ -420,6 +420,15 @@ on_both! {
         let sql = "UPDATE uploads SET digest = (SELECT digest FROM uploads WHERE document = $2) WHERE document = $1";
         w.change(sql, args![document.0, other.0]).await;
         documents.push(document);
+        // Lost half-way, with a tail and without: the rest is still taken.
+        for (n, half) in [(4, SEGMENT), (5, 100)] {
+            let up = w.begin(deposit, &n.to_string(), Some(content.len())).await;
+            w.patch(up.id, 0, &content[..half]).await.expect(204);
+            let sql = "UPDATE uploads SET digest = $2, digest_before = $2 WHERE id = $1";
+            w.change(sql, args![up.id.0, [0; 200]]).await;
+            w.patch(up.id, half, &content[half..]).await.expect(204);
+            documents.push(up.document.unwrap());
+        }
         w.jobs().await;
         for document in documents {
             let told = w.document(document).await;

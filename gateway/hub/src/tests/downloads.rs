@@ -364,6 +364,8 @@ impl Damaged {
                 }
             }
         }
+        // The ends of those that came before are written by then.
+        trail(w).await;
         // Begun before the damage: cut, and never a wrong byte.
         let reply = w.download(&w.recipient, self.document).await;
         if damaged.contains(&0) {

@@ -164,7 +164,7 @@ on_both! {
             for n in 0..4 {
                 w.available(&[("a", &noise(n, 500 + round as usize)), ("b", b"b")]).await;
             }
-            let rotating = w.node_with(crate::KeySource::new(|| Ok(rings().both.clone())).unwrap(), &w.url).await;
+            let rotating = w.node_with(crate::KeySource::new(|| Ok(rotated().both.clone())).unwrap(), &w.url).await;
             w.pass(31 * DAY);
             let hub = w.hub.clone();
             let sweeping = tokio::spawn(async move { hub.run_due_jobs().await.unwrap() });

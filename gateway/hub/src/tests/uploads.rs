@@ -978,3 +978,19 @@ on_both! {
         w.is_sound().await;
     }
 }
+
+/// Two requests took an upload one after the other, and come to tell their process the other way round.
+#[tokio::test]
+async fn writers_registered_out_of_order() {
+    let w = World::on(Dialect::Sqlite).await;
+    let id = UploadId::new();
+    let newer = w.hub.take_writer(id, 2);
+    let older = w.hub.take_writer(id, 1);
+    assert!(older.token.is_cancelled() && !newer.token.is_cancelled());
+    drop(older);
+    let newest = w.hub.take_writer(id, 3);
+    assert!(newer.token.is_cancelled() && !newest.token.is_cancelled());
+    drop(newer);
+    w.hub.end_writer(id);
+    assert!(newest.token.is_cancelled());
+}
