@@ -52,6 +52,8 @@ problems! {
     NotFound, "not-found", 404, "Introuvable.";
     /// The route exists with another method.
     MethodNotAllowed, "method-not-allowed", 405, "Méthode non permise.";
+    /// The request's body stood still for too long.
+    TooSlow, "too-slow", 408, "L'envoi n'avance plus ; reprenez-le.";
     /// The state does not allow it.
     Conflict, "conflict", 409, "L'état actuel ne permet pas cette action.";
     /// `Upload-Offset` is not the durable offset.

@@ -37,6 +37,9 @@ const MIGRATIONS: &[Migration] = &[Migration {
     CREATE UNIQUE INDEX jobs_unique ON jobs (kind, unique_key) WHERE unique_key IS NOT NULL AND state <> 'dead';",
 }];
 
+/// Due whatever the clock says.
+pub const AT_ONCE: Time = Time::from_micros(0);
+
 /// A job to be written.
 #[derive(Clone, Debug)]
 pub struct NewJob<'a> {
@@ -44,7 +47,7 @@ pub struct NewJob<'a> {
     pub kind: &'a str,
     /// What the work needs to know: identifiers, never content. A JSON object.
     pub payload: serde_json::Value,
-    /// Not before.
+    /// Not before. [`AT_ONCE`] does not depend on a clock that may be put right later.
     pub run_at: Time,
     /// At most one living job of a kind has this key. Asked for again while it waits, it takes the
     /// new payload and the earlier time; asked for again while it runs, it runs once more.
@@ -399,6 +402,28 @@ impl Db {
             args![id, now],
         )
         .await
+    }
+
+    /// Makes due the jobs whose lease, or wait after a failure, ends later than `longest` from now: longer than
+    /// either can last, so that the clock must have been put back since. Gives how many.
+    ///
+    /// # Errors
+    /// Any [`DbError`].
+    pub async fn mend_due(&self, now: Time, longest_micros: i64) -> Result<u64, DbError> {
+        let last = Time::from_micros(now.micros().saturating_add(longest_micros));
+        let late = "SELECT 1 AS late FROM jobs WHERE state <> 'dead' AND attempt > 0 AND due > $1 LIMIT 1";
+        if self.optional(late, args![last]).await?.is_none() {
+            return Ok(0);
+        }
+        let mut tx = self.write().await?;
+        let mended = tx
+            .execute(
+                "UPDATE jobs SET due = $2 WHERE state <> 'dead' AND attempt > 0 AND due > $1",
+                args![last, now],
+            )
+            .await?;
+        tx.commit().await?;
+        Ok(mended)
     }
 
     async fn settle(&self, sql: &'static str, args: Args) -> Result<bool, DbError> {

@@ -16,6 +16,6 @@ mod value;
 
 pub use blobs::{BlobError, BlobReader, Blobs, Class, ObjectEntry, ObjectKey, ObjectMeta, S3Options};
 pub use db::{ConflictKind, Db, DbError, DbOptions, Dialect, Sql, Tx};
-pub use jobs::{JOBS_OWNER, Job, JobCount, JobFilter, JobRow, JobState, NewJob};
+pub use jobs::{AT_ONCE, JOBS_OWNER, Job, JobCount, JobFilter, JobRow, JobState, NewJob};
 pub use migrate::{MigrateError, Migration};
 pub use value::{Args, FromRow, Row, Value};

@@ -16,7 +16,8 @@ package() {
     "$@" >/dev/null 2>&1 || packages+=("$name")
 }
 
-has_libclang() { compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' || ldconfig -p | grep libclang; }
+# Not libclang-cpp, which bindgen cannot use and which comes with other packages.
+has_libclang() { compgen -G '/usr/lib/llvm-*/lib/libclang[.-][0-9s]*' || ldconfig -p | grep -E 'libclang(-[0-9.]+)?\.so'; }
 has_postgres() { compgen -G '/usr/lib/postgresql/*/bin/initdb' || command -v initdb; }
 
 # To build: C compilers for aws-lc and SQLite, OpenSSL and libclang for Sequoia.
@@ -26,8 +27,9 @@ package make command -v make
 package pkg-config command -v pkg-config
 package libssl-dev pkg-config --exists openssl
 package libclang-dev has_libclang
-# To test: the database, the order of system calls, the clients in Node and Python.
+# To test: the databases, the order of system calls, the clients in Node and Python.
 package postgresql has_postgres
+package sqlite3 command -v sqlite3
 package strace command -v strace
 package util-linux command -v setsid
 package nodejs command -v node

@@ -22,6 +22,10 @@ pub struct Findings {
     pub damaged: Vec<String>,
     /// Objects that no row names.
     pub orphans: Vec<String>,
+    /// Objects that no row names yet.
+    pub recent: Vec<String>,
+    /// How many objects a job is about to delete.
+    pub leaving: u64,
     /// Organisations whose account of used bytes is wrong.
     pub quotas: Vec<String>,
     /// Lines of another kind, the last one left out.
@@ -38,23 +42,26 @@ impl Findings {
                 "objet d'une autre longueur" => found.wrong_length.push(item.to_owned()),
                 "document endommagé" => found.damaged.push(item.to_owned()),
                 "objet que rien ne nomme" => found.orphans.push(item.to_owned()),
+                "objet récent que rien ne nomme encore" => found.recent.push(item.to_owned()),
                 "organisation dont l'espace compté est faux" => found.quotas.push(item.to_owned()),
                 "Rien à signaler." => {}
                 _ if line.ends_with("objets nommés par la base de données.") => {}
-                _ => found.others.push(line.to_owned()),
+                _ => match line.strip_suffix(" objets attendent leur suppression.").map(str::parse) {
+                    Some(Ok(leaving)) => found.leaving = leaving,
+                    _ => found.others.push(line.to_owned()),
+                },
             }
         }
         found
     }
 
-    /// Fails when anything is amiss but objects that no row names yet: those of a writer that was killed
-    /// are recent, and are removed once they are old.
+    /// Fails when anything is amiss. Objects that no row names yet are not: a writer that was killed left them,
+    /// and they are removed once they are old; nor are those that a job is about to delete.
     ///
     /// # Errors
     /// Something is amiss.
     pub fn sound(self) -> Result<Self> {
-        let orphans = self.orphans.clone();
-        let expected = Self { code: if orphans.is_empty() { 0 } else { 5 }, orphans, ..Self::default() };
+        let expected = Self { recent: self.recent.clone(), leaving: self.leaving, ..Self::default() };
         ensure!(self == expected, "{self:?}");
         Ok(self)
     }

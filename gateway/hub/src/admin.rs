@@ -224,7 +224,7 @@ async fn rotate_manifest(hub: &Hub, current: &str, document: Uuid, old: &str) ->
         .await?;
     // Whichever lost is named nowhere.
     let unnamed = if moved == 1 { &old } else { &object };
-    crate::jobs::delete_objects(&mut tx, hub.now(), &[unnamed.as_str()]).await?;
+    crate::jobs::delete_objects(&mut tx, &[unnamed.as_str()]).await?;
     tx.commit().await?;
     Ok(moved)
 }
@@ -250,8 +250,12 @@ pub struct Findings {
     pub wrong_length: Vec<String>,
     /// Documents whose content does not open or has another digest.
     pub damaged: Vec<String>,
-    /// Objects that no row names.
+    /// Objects that no row names, and that none is about to name.
     pub orphans: Vec<String>,
+    /// Objects that no row names, younger than a day: an upload under way, or one that was cut, left them.
+    pub recent: Vec<String>,
+    /// Objects that a job is about to delete.
+    pub leaving: u64,
     /// Orphans removed.
     pub removed: u64,
     /// Organisations whose account of used bytes is not the sum of what they keep.
@@ -259,7 +263,7 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Whether nothing is amiss. Orphans younger than the limit may belong to an upload under way.
+    /// Whether nothing is amiss. What an upload under way may yet name, or a job is about to delete, is not.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.missing.is_empty()
@@ -296,17 +300,27 @@ pub async fn check(hub: &Hub, options: CheckOptions) -> Result<Findings> {
         }
     }
     named_objects(hub, &mut listed, &mut found).await?;
+    let leaving = crate::jobs::objects_to_delete(hub).await?;
     for (key, (_, modified)) in listed {
         let object: ObjectKey = key.parse().map_err(Fault::internal)?;
-        found.orphans.push(key);
-        let old = options.remove_orphans_after.is_some_and(|age| modified.plus_seconds(age) <= hub.now());
-        // An object of a commit that came after the listing is named by now.
-        if old && !is_named(hub, &object).await? {
-            hub.blobs().delete(&object).await?;
-            found.removed = found.removed.saturating_add(1);
+        // Named by a commit that came after the listing, or deleted since.
+        if is_named(hub, &object).await? || hub.blobs().head(&object).await?.is_none() {
+            continue;
+        }
+        if leaving.contains(&key) {
+            found.leaving = found.leaving.saturating_add(1);
+        } else if modified.plus_seconds(2 * UNNAMED) > hub.now() {
+            found.recent.push(key);
+        } else {
+            found.orphans.push(key);
+            if options.remove_orphans_after.is_some_and(|age| modified.plus_seconds(age) <= hub.now()) {
+                hub.blobs().delete(&object).await?;
+                found.removed = found.removed.saturating_add(1);
+            }
         }
     }
     found.orphans.sort();
+    found.recent.sort();
     if let Some(age) = options.remove_orphans_after {
         hub.blobs().clear_unfinished(hub.now().plus_seconds(-age)).await?;
     }

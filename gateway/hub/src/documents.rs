@@ -13,7 +13,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use pli_api::{DepositId, Document, DocumentId, DocumentState, ProblemCode, Time, UploadId};
 use pli_seal::{ContentDigest, Manifest, ManifestPart, ManifestSegment, SealError};
-use pli_storage::{Class, DbError, Job, NewJob, ObjectKey, Row, Sql, Tx, args};
+use pli_storage::{AT_ONCE, Class, DbError, Job, NewJob, ObjectKey, Row, Sql, Tx, args};
 use uuid::Uuid;
 
 /// The job that finishes a document.
@@ -72,7 +72,7 @@ pub(crate) async fn add_part(
 }
 
 /// All bytes are durable: the rest is a job, in the same transaction.
-pub(crate) async fn received(tx: &mut Tx, now: Time, document: DocumentId, size: u64) -> Result<()> {
+pub(crate) async fn received(tx: &mut Tx, document: DocumentId, size: u64) -> Result<()> {
     tx.execute(
         "UPDATE documents SET state = 'finishing', size = $2 WHERE id = $1 AND state = 'receiving'",
         args![document.0, signed(size)],
@@ -80,7 +80,7 @@ pub(crate) async fn received(tx: &mut Tx, now: Time, document: DocumentId, size:
     .await?;
     let payload = serde_json::json!({ "document": document });
     let unique = document.to_string();
-    tx.enqueue(NewJob { kind: FINISH, payload, run_at: now, unique: Some(&unique) }).await?;
+    tx.enqueue(NewJob { kind: FINISH, payload, run_at: AT_ONCE, unique: Some(&unique) }).await?;
     Ok(())
 }
 
@@ -283,7 +283,7 @@ async fn end_uploads(tx: &mut Tx, now: Time, id: DocumentId) -> Result<()> {
     let sql = "UPDATE documents SET finished = finished WHERE id = $1 RETURNING manifest";
     let row = tx.optional(sql, args![id.0]).await?;
     if let Some(manifest) = row.map(|row| row.get::<Option<String>>("manifest")).transpose()?.flatten() {
-        jobs::delete_objects(tx, now, &[&manifest]).await?;
+        jobs::delete_objects(tx, &[&manifest]).await?;
     }
     Ok(())
 }

@@ -4,10 +4,11 @@
 //! without end, another one a number of times, then it is dead and the operator sees it.
 
 use crate::fault::{Fault, Result};
+use crate::retention::ClockWatch;
 use crate::{Hub, documents, retention};
-use pli_api::Time;
-use pli_storage::{DbError, Job, NewJob, ObjectKey, Tx};
-use std::time::Duration;
+use pli_storage::{AT_ONCE, DbError, Job, JobFilter, JobState, NewJob, ObjectKey, Tx};
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 const DELETE: &str = "objects.delete";
@@ -21,18 +22,38 @@ const WORKERS: usize = 4;
 const ATTEMPTS: i64 = 10;
 /// How long a worker that heard no bell waits before it looks.
 const LOOK: Duration = Duration::from_secs(2);
+/// Longer than a lease or the wait after a failure can be, in microseconds.
+const LONGEST: i64 = 2 * 3600 * 1_000_000;
 /// How often what has expired is looked for.
 const SWEEP: Duration = Duration::from_secs(60);
 /// Objects deleted by one job.
 const BATCH: usize = 500;
 
 /// Deletes objects once this transaction is committed.
-pub(crate) async fn delete_objects(tx: &mut Tx, now: Time, objects: &[&str]) -> Result<(), DbError> {
+pub(crate) async fn delete_objects(tx: &mut Tx, objects: &[&str]) -> Result<(), DbError> {
     for batch in objects.chunks(BATCH) {
         let payload = serde_json::json!({ "objects": batch });
-        tx.enqueue(NewJob { kind: DELETE, payload, run_at: now, unique: None }).await?;
+        tx.enqueue(NewJob { kind: DELETE, payload, run_at: AT_ONCE, unique: None }).await?;
     }
     Ok(())
+}
+
+/// What the jobs that wait or run are to delete: what a dead job leaves behind, nobody deletes. Memory: about 100 bytes an object.
+pub(crate) async fn objects_to_delete(hub: &Hub) -> Result<HashSet<String>> {
+    let mut objects = HashSet::new();
+    let mut after = None;
+    loop {
+        let page = hub.db().jobs(&JobFilter { kind: Some(DELETE), after, ..JobFilter::default() }).await?;
+        let Some(last) = page.last() else { return Ok(objects) };
+        after = Some(last.id);
+        for job in page.iter().filter(|job| job.state != JobState::Dead) {
+            objects.extend(objects_of(&job.payload)?);
+        }
+    }
+}
+
+fn objects_of(payload: &serde_json::Value) -> Result<Vec<String>> {
+    serde_json::from_value(payload["objects"].clone()).map_err(Fault::internal)
 }
 
 /// Ends a job that has nothing to do.
@@ -71,8 +92,18 @@ async fn worker(hub: Hub, stop: CancellationToken) {
 }
 
 async fn sweeper(hub: Hub, stop: CancellationToken) {
+    let mut watch = ClockWatch::new(Instant::now(), hub.now());
     while !stop.is_cancelled() {
-        if let Err(fault) = retention::sweep(&hub).await {
+        match hub.db().mend_due(hub.now(), LONGEST).await {
+            Ok(0) => {}
+            Ok(mended) => {
+                tracing::warn!(mended, "jobs were waiting for a time that the clock no longer reaches soon")
+            }
+            Err(error) => tracing::warn!(%error, "jobs could not be looked through"),
+        }
+        if !watch.is_believed(Instant::now(), hub.now()) {
+            tracing::error!("the clock jumped: nothing expires until it has held still for an hour");
+        } else if let Err(fault) = retention::sweep(&hub).await {
             tracing::warn!(error = %fault, "what has expired could not be swept");
         }
         tokio::select! {
@@ -135,9 +166,7 @@ async fn perform(hub: Hub, job: Job) -> Result<()> {
 }
 
 async fn delete(hub: &Hub, job: &Job) -> Result<()> {
-    let objects: Vec<String> =
-        serde_json::from_value(job.payload["objects"].clone()).map_err(Fault::internal)?;
-    for object in &objects {
+    for object in &objects_of(&job.payload)? {
         hub.blobs().delete(&object.parse::<ObjectKey>().map_err(Fault::internal)?).await?;
     }
     complete_alone(hub, job).await

@@ -60,6 +60,8 @@ pub(crate) enum Ended {
     Body,
     /// Before its end.
     Cut,
+    /// By the server, because it stood still.
+    Slow,
     /// Because the server stops.
     Stopping,
     /// Because a newer writer came, or the upload was terminated.
@@ -147,7 +149,7 @@ pub(crate) async fn receive(
     // What arrived before a cut is kept as a short segment; with a checksum it cannot be judged, and is not.
     let keep = match ended {
         Ok(Ended::Body) => true,
-        Ok(Ended::Cut | Ended::Stopping) => !staged,
+        Ok(Ended::Cut | Ended::Slow | Ended::Stopping) => !staged,
         _ => false,
     };
     let flushed = if keep { reader.hand_over().await } else { Ok(()) };
@@ -174,6 +176,14 @@ pub(crate) async fn receive(
     }
     committer.finish().await?;
     Ok(Received { offset: committer.target.received, ended })
+}
+
+/// Whether the server ended this body itself, its sender having stood still.
+fn timed_out(error: &axum::Error) -> bool {
+    let sources = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    sources
+        .filter_map(|error| error.downcast_ref::<std::io::Error>())
+        .any(|error| error.kind() == std::io::ErrorKind::TimedOut)
 }
 
 /// The running digest at this offset. One that is lost is no reason to refuse bytes: a digest that does not
@@ -216,7 +226,11 @@ impl Reader<'_> {
                 frame = body.frame() => frame,
             };
             let Some(frame) = frame else { return Ok(Ended::Body) };
-            let Ok(frame) = frame else { return Ok(Ended::Cut) };
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(error) if timed_out(&error) => return Ok(Ended::Slow),
+                Err(_) => return Ok(Ended::Cut),
+            };
             let Ok(data) = frame.into_data() else { continue };
             let Some(rest) = left.checked_sub(data.len() as u64) else { return Ok(Ended::TooLarge) };
             left = rest;
@@ -504,7 +518,7 @@ impl Committer {
             }
             insert_segment(&mut tx, upload, idx, start, stored).await?;
         }
-        jobs::delete_objects(&mut tx, now, &replaced).await?;
+        jobs::delete_objects(&mut tx, &replaced).await?;
         if complete {
             uploads::completed(&mut tx, now, upload, t.kind, t.owner, t.document, received).await?;
         }

@@ -9,16 +9,49 @@ use crate::uploads::{UNFINISHED, const_sql};
 use crate::{Hub, deposits, documents, uploads};
 use pli_api::{DepositId, DocumentId, Time, UploadId};
 use pli_storage::args;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// Things of one kind ended in one sweep; the rest waits for the next.
 const BATCH: &str = " LIMIT 200";
 const DAY: i64 = 86_400;
+/// A difference between the clock and the time that has passed, in microseconds, that is a jump and no drift.
+const JUMP: u64 = 5 * 60 * 1_000_000;
+/// How long a clock that jumped has to hold still before it is believed.
+const TRIAL: Duration = Duration::from_secs(3600);
 /// Days after which a draft that was not sent is discarded.
 const DRAFT_DAYS: i64 = 30;
 
 /// Days that the row of an ended upload stays, so that its address answers « gone ».
 const ENDED_DAYS: i64 = 30;
+
+/// Tells a clock that jumps from time that passes. An erasure cannot be taken back: a clock that is years ahead
+/// for a minute must not be the end of every document.
+pub(crate) struct ClockWatch {
+    seen: (Instant, Time),
+    doubted: Option<Instant>,
+}
+
+impl ClockWatch {
+    pub(crate) fn new(elapsed: Instant, now: Time) -> Self {
+        Self { seen: (elapsed, now), doubted: None }
+    }
+
+    /// Whether the clock has gone with the time that passed since the last look and, after a jump, for an hour.
+    pub(crate) fn is_believed(&mut self, elapsed: Instant, now: Time) -> bool {
+        let (before, at) = std::mem::replace(&mut self.seen, (elapsed, now));
+        let passed = i64::try_from(elapsed.saturating_duration_since(before).as_micros()).unwrap_or(i64::MAX);
+        let expected = at.micros().saturating_add(passed);
+        if now.micros().abs_diff(expected) > JUMP {
+            metrics::counter!("pli_clock_jumps_total").increment(1);
+            self.doubted = Some(elapsed);
+        }
+        if self.doubted.is_some_and(|since| elapsed.saturating_duration_since(since) >= TRIAL) {
+            self.doubted = None;
+        }
+        self.doubted.is_none()
+    }
+}
 
 /// Ends what is due. One thing that cannot be ended does not keep the others: the first failure is told
 /// once all were tried.
@@ -143,4 +176,24 @@ async fn old_rows(hub: &Hub) -> Result<()> {
         tx.rollback().await?
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_jumped_is_believed_once_it_has_held_still() {
+        let (start, zero) = (Instant::now(), Time::from_micros(1_800_000_000_000_000));
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut watch = ClockWatch::new(start, zero);
+        assert!(watch.is_believed(at(60), zero.plus_seconds(60)));
+        assert!(watch.is_believed(at(120), zero.plus_seconds(119)), "set right by a second");
+        let years = 10 * 365 * DAY;
+        assert!(!watch.is_believed(at(180), zero.plus_seconds(years + 180)));
+        assert!(!watch.is_believed(at(240), zero.plus_seconds(years + 240)), "still there");
+        assert!(!watch.is_believed(at(300), zero.plus_seconds(300)), "going back is a jump too");
+        assert!(!watch.is_believed(at(3899), zero.plus_seconds(3899)));
+        assert!(watch.is_believed(at(3900), zero.plus_seconds(3900)));
+    }
 }

@@ -435,7 +435,7 @@ impl World {
         self.jobs().await;
         let options = admin::CheckOptions { deep: true, remove_orphans_after: None };
         let found = admin::check(&self.hub, options).await.unwrap();
-        assert!(found.is_clean(), "{found:?}");
+        assert!(found.is_clean() && found.recent.is_empty() && found.leaving == 0, "{found:?}");
         let dead = pli_storage::JobFilter { state: Some(pli_storage::JobState::Dead), ..Default::default() };
         assert!(self.hub.db().jobs(dead).await.unwrap().is_empty(), "dead jobs");
         self.all_uploads_open().await;
@@ -519,6 +519,11 @@ impl Feed {
     /// The connection dies.
     pub(crate) async fn cut(self) {
         let _ = self.0.send(Err(std::io::Error::other("connection reset"))).await;
+    }
+
+    /// The server no longer waits.
+    pub(crate) async fn give_up(self) {
+        let _ = self.0.send(Err(std::io::ErrorKind::TimedOut.into())).await;
     }
 }
 

@@ -335,7 +335,7 @@ pub(crate) async fn completed(
     let Some(document) = document.filter(|_| kind != UploadKind::Partial) else { return Ok(()) };
     let detail = serde_json::json!({ "upload": upload, "size": size });
     Event::new("document.received").by(owner).document(document).detail(detail).write(tx, now).await?;
-    documents::received(tx, now, document, size).await
+    documents::received(tx, document, size).await
 }
 
 /// HEAD: the durable offset.
@@ -450,6 +450,7 @@ async fn write(
             Err(Fault::because(ProblemCode::BadRequest, "L'envoi a été coupé.")
                 .with(tus::UPLOAD_OFFSET, offset))
         }
+        Ended::Slow => Err(Fault::new(ProblemCode::TooSlow).with(tus::UPLOAD_OFFSET, offset)),
         Ended::Stopping => Err(Fault::new(ProblemCode::Stopping).with(tus::UPLOAD_OFFSET, offset)),
         Ended::TakenOver => Err(ProblemCode::TakenOver.into()),
         Ended::TooLarge => {
@@ -471,7 +472,7 @@ async fn take(
     let mut tx = hub.db().write().await?;
     let row = tx
         .optional(
-            "UPDATE uploads SET fence = fence + 1, expires = $5
+            "UPDATE uploads SET fence = fence + 1, expires = CASE WHEN expires > $5 THEN expires ELSE $5 END
              WHERE id = $1 AND owner = $2 AND state = 'pending' AND received = $3 AND expires > $4
              RETURNING fence, kind, size, document, wrapped_key, received, reserved, segments, digest, digest_before",
             args![
@@ -643,7 +644,7 @@ pub(crate) async fn end(tx: &mut Tx, now: Time, upload: UploadId) -> Result<(), 
     let objects = rows.iter().map(|row| row.get::<String>("object")).collect::<Result<Vec<_>, _>>()?;
     let objects: Vec<&str> = objects.iter().map(String::as_str).collect();
     tx.execute("DELETE FROM segments WHERE upload = $1", args![upload.0]).await?;
-    jobs::delete_objects(tx, now, &objects).await
+    jobs::delete_objects(tx, &objects).await
 }
 
 /// POST on an upload: only with `X-HTTP-Method-Override` (tus 1.0.0, core protocol).

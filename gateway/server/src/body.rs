@@ -4,10 +4,11 @@
 //! limit how long a whole transfer takes, and never hold bytes back.
 
 use std::{
+    io,
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -22,10 +23,29 @@ use crate::{limits::Limits, request::Record};
 /// Why a request body ended before its end: for the handler, a cut like any other.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyCut {
+    /// Its source is of the kind `TimedOut`, by which a handler that does not know this type tells it from a cut.
     #[error("the client sent too little for too long")]
-    Slow,
+    Slow(#[source] io::Error),
     #[error("the connection ended or broke the protocol")]
     Connection(#[source] hyper::Error),
+}
+
+/// How much of a request body was read, as seen from outside of the handler.
+#[derive(Debug, Default)]
+pub(crate) struct Intake {
+    bytes: AtomicU64,
+    ended: AtomicBool,
+}
+
+impl Intake {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether the body was read to its end: what follows on the connection is the next request.
+    pub(crate) fn ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
 }
 
 /// A request body whose sender has to bring a minimum of bytes in each stretch of waiting.
@@ -33,7 +53,7 @@ pub(crate) struct Guarded<B> {
     inner: B,
     limit: Duration,
     progress: u64,
-    received: Arc<AtomicU64>,
+    intake: Arc<Intake>,
     /// Bytes since the last time the minimum was reached.
     fresh: u64,
     /// Waiting done since then.
@@ -41,13 +61,14 @@ pub(crate) struct Guarded<B> {
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
-impl<B> Guarded<B> {
-    pub(crate) fn new(inner: B, limits: &Limits, received: Arc<AtomicU64>) -> Self {
+impl<B: Body> Guarded<B> {
+    pub(crate) fn new(inner: B, limits: &Limits, intake: Arc<Intake>) -> Self {
+        intake.ended.store(inner.is_end_stream(), Ordering::Relaxed);
         Self {
             inner,
             limit: limits.body,
             progress: limits.body_progress,
-            received,
+            intake,
             fresh: 0,
             waited: Duration::ZERO,
             waiting: None,
@@ -58,7 +79,7 @@ impl<B> Guarded<B> {
         if let Some((since, _)) = self.waiting.take() {
             self.waited += since.elapsed();
         }
-        self.received.fetch_add(bytes, Ordering::Relaxed);
+        self.intake.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.fresh += bytes;
         if self.fresh >= self.progress {
             self.fresh = 0;
@@ -83,6 +104,9 @@ where
                 let frame = frame.transpose().map_err(BodyCut::Connection)?;
                 let bytes = frame.as_ref().and_then(Frame::data_ref).map_or(0, Bytes::len);
                 self.arrived(bytes as u64);
+                if frame.is_none() || self.inner.is_end_stream() {
+                    self.intake.ended.store(true, Ordering::Relaxed);
+                }
                 Poll::Ready(frame.map(Ok))
             }
             Poll::Pending => {
@@ -91,7 +115,7 @@ where
                     self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(tokio::time::sleep(left))));
                 ready!(sleep.as_mut().poll(cx));
                 ::metrics::counter!("pli_http_bodies_cut_total", "reason" => "slow").increment(1);
-                Poll::Ready(Some(Err(BodyCut::Slow)))
+                Poll::Ready(Some(Err(BodyCut::Slow(io::ErrorKind::TimedOut.into()))))
             }
         }
     }

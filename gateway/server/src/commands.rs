@@ -232,11 +232,15 @@ pub(crate) async fn check(config: Config, asked: &Check) -> anyhow::Result<()> {
         ("objet d'une autre longueur", &found.wrong_length),
         ("document endommagé", &found.damaged),
         ("objet que rien ne nomme", &found.orphans),
+        ("objet récent que rien ne nomme encore", &found.recent),
         ("organisation dont l'espace compté est faux", &found.quotas),
     ] {
         for item in items {
             say!("{what} : {item}");
         }
+    }
+    if found.leaving != 0 {
+        say!("{} objets attendent leur suppression.", found.leaving);
     }
     if found.removed != 0 {
         say!("{} objets supprimés.", found.removed);

@@ -9,10 +9,7 @@ use std::{
     convert::Infallible,
     net::SocketAddr,
     panic::AssertUnwindSafe,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -41,7 +38,7 @@ use uuid::Uuid;
 
 use crate::{
     activity::{Activity, Exchange},
-    body::{Guarded, Metered},
+    body::{Guarded, Intake, Metered},
     limits::Limits,
     logs::ClientAddress,
 };
@@ -113,7 +110,7 @@ impl Front {
         let route = Route::default();
         let head_only = request.method() == Method::HEAD;
         let version = request.version();
-        let received = Arc::new(AtomicU64::new(0));
+        let intake = Arc::new(Intake::default());
         let mut record = Record {
             begun: Instant::now(),
             exchange: activity.begin(),
@@ -124,7 +121,7 @@ impl Front {
             route: route.clone(),
             client: self.client_address.show(peer.address),
             mutual: peer.certificates.is_some(),
-            received: Arc::clone(&received),
+            intake: Arc::clone(&intake),
             quiet: self.quiet,
             status: None,
             sent: 0,
@@ -142,7 +139,8 @@ impl Front {
                 name_host(&mut request);
                 request.extensions_mut().insert(peer);
                 request.extensions_mut().insert(route);
-                let request = request.map(|body| Body::new(Guarded::new(body, &self.limits, received)));
+                let request =
+                    request.map(|body| Body::new(Guarded::new(body, &self.limits, Arc::clone(&intake))));
                 let mut router = self.router.clone();
                 // The state a panic may leave half-changed is the handler's own and dies with it:
                 // what is shared behind it is the database and the store.
@@ -150,10 +148,16 @@ impl Front {
                     .catch_unwind()
                     .instrument(record.span.clone())
                     .await;
-                match answered {
+                let mut response = match answered {
                     Ok(Ok(response)) => response,
                     Err(panic) => after_panic(&record.span, panic),
+                };
+                // Answered before the body came to its end: hyper does not wait for the rest and closes.
+                // Said in the answer, or the peer's next request goes into a connection that dies.
+                if version < Version::HTTP_2 && !intake.ended() {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
+                response
             }
         };
         let mut response = in_words(response, id, head_only).await;
@@ -269,6 +273,7 @@ fn code_for(status: StatusCode) -> ProblemCode {
         403 => ProblemCode::Forbidden,
         404 => ProblemCode::NotFound,
         405 => ProblemCode::MethodNotAllowed,
+        408 => ProblemCode::TooSlow,
         409 => ProblemCode::Conflict,
         410 => ProblemCode::Gone,
         412 => ProblemCode::PreconditionFailed,
@@ -390,7 +395,7 @@ pub(crate) struct Record {
     route: Route,
     client: Option<String>,
     mutual: bool,
-    received: Arc<AtomicU64>,
+    intake: Arc<Intake>,
     quiet: bool,
     status: Option<StatusCode>,
     sent: u64,
@@ -423,7 +428,7 @@ impl Drop for Record {
             return;
         }
         let taken: Duration = self.begun.elapsed();
-        let received = self.received.load(Ordering::Relaxed);
+        let received = self.intake.bytes();
         let route = self.route.0.get().map_or("none", MatchedPath::as_str);
         // 0: the client left before there was an answer.
         let status = self.status.map_or(0, |status| status.as_u16());
@@ -454,7 +459,8 @@ impl Drop for Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{H2, HEADERS, START, request as h2_request, start};
+    use crate::testing::{H2, HEADERS, START, one_answer, request as h2_request, start};
+    use tokio::io::AsyncWriteExt;
 
     fn problem_in(answer: &str) -> Problem {
         let (_, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -519,6 +525,27 @@ mod tests {
         );
         let bodiless = server.ask("HEAD /nowhere", "").await;
         assert!(bodiless.starts_with("HTTP/1.1 404") && bodiless.ends_with("\r\n\r\n"), "{bodiless}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_before_the_end_of_a_body_says_that_the_connection_closes() {
+        let server = start(Limits::default()).await;
+        for body in ["Content-Length: 5\r\n\r\nhel", "Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n"] {
+            let answer = server.talk(format!("POST / HTTP/1.1\r\nHost: a\r\n{body}").as_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+            assert_eq!(field(&answer, "connection"), ["close"], "{answer}");
+        }
+        // Read to its end, or without one: the next request may follow.
+        let mut stream = server.connect().await;
+        for request in [
+            "GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n",
+            "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
+            "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        ] {
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let answer = one_answer(&mut stream).await;
+            assert!(field(&answer, "connection").is_empty(), "{answer}");
+        }
     }
 
     #[tokio::test]

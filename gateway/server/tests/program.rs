@@ -568,15 +568,25 @@ fn rotation_check_and_recovery_by_the_command_line() {
     assert!(site.must(&["keys", "rotate", "--finish"]).contains("0 clés de documents"));
 
     // The manifest from before the rotation is named by nothing but the job that will delete it.
+    assert!(site.must(&["check"]).contains("1 objets attendent leur suppression"));
     let objects = site.home().join("objects");
+    let named = a_file(&objects.join("segments")).unwrap();
+    let name = named.file_name().unwrap().to_str().unwrap();
+    let unnamed = format!("{}{}", &name[..2], "0".repeat(name.len() - 2));
+    std::fs::copy(&named, named.with_file_name(&unnamed)).unwrap();
+    let recent = site.must(&["check"]);
+    assert!(recent.contains("récent que rien ne nomme") && recent.contains(&unnamed), "{recent}");
     make_old(&objects);
     let (code, text) = site.fails(&["check"]);
-    assert!(code == 5 && text.contains("manifests/"), "{text}");
+    assert!(
+        code == 5 && text.contains(&format!("objet que rien ne nomme : segments/{}/{unnamed}", &name[..2])),
+        "{text}"
+    );
     assert!(site.must(&["check", "--remove-orphans", "1"]).contains("1 objets supprimés"));
     assert!(site.must(&["check", "--deep"]).contains("Rien à signaler"));
     let (code, _) = site.fails(&["check", "--remove-orphans", "0"]);
     assert_eq!(code, 2, "what is younger than a day may belong to an upload");
-    std::fs::remove_file(a_file(&objects.join("segments")).unwrap()).unwrap();
+    std::fs::remove_file(&named).unwrap();
     let (code, text) = site.fails(&["check"]);
     assert!(code == 5 && text.contains("objet absent"), "{text}");
     site.must(&["recover"]);

@@ -2,7 +2,7 @@
 
 use crate::{Fresh, SECOND, at, on_both};
 use pli_api::{JobId, Time};
-use pli_storage::{Db, Job, JobFilter, JobState, NewJob};
+use pli_storage::{AT_ONCE, Db, Job, JobFilter, JobState, NewJob};
 use serde_json::json;
 use std::collections::HashMap;
 
@@ -19,6 +19,7 @@ on_both! {
     a_unique_job_that_dies_after_being_asked_for_again
     a_dead_job_frees_its_key
     given_back_untouched
+    a_clock_that_was_put_back
     the_operator_sees_pages_and_counts
     strange_texts
 }
@@ -51,6 +52,28 @@ async fn state(db: &Db, id: JobId) -> Option<JobState> {
 
 async fn ready(f: &Fresh) {
     f.db.migrate_jobs().await.unwrap();
+}
+
+/// A clock ten years ahead while jobs are leased and fail; then it is right again.
+async fn a_clock_that_was_put_back(f: Fresh) {
+    ready(&f).await;
+    let ahead = 10 * 365 * 86_400;
+    for kind in ["mail", "scan"] {
+        enqueue(&f.db, new(kind, AT_ONCE)).await;
+    }
+    enqueue(&f.db, new("mail", at(86_400))).await;
+    let failed = lease(&f.db, at(ahead)).await.unwrap();
+    f.db.fail(&failed, at(ahead), "away", Some(at(ahead + 5))).await.unwrap();
+    let abandoned = lease(&f.db, at(ahead)).await.unwrap();
+    assert!(lease(&f.db, at(1)).await.is_none(), "both wait for a time ten years ahead");
+    assert_eq!(f.db.mend_due(at(1), 7200 * SECOND).await.unwrap(), 2);
+    assert_eq!(f.db.mend_due(at(1), 7200 * SECOND).await.unwrap(), 0);
+    let again = [lease(&f.db, at(1)).await.unwrap().id, lease(&f.db, at(1)).await.unwrap().id];
+    assert!(again.contains(&failed.id) && again.contains(&abandoned.id));
+    assert!(lease(&f.db, at(1)).await.is_none(), "what was asked for tomorrow stays there");
+    // New work does not wait for a clock at all.
+    enqueue(&f.db, new("mail", AT_ONCE)).await;
+    assert!(lease(&f.db, at(-ahead)).await.is_some());
 }
 
 async fn workers_lease_each_job_once(f: Fresh) {

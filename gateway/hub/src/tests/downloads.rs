@@ -494,7 +494,7 @@ on_both! {
         d.w.change("DELETE FROM segments WHERE object = $1", args![d.pieces[3].as_str()]).await;
         d.w.download(&d.w.recipient, d.document).await.problem(500, "damaged");
         let found = d.check(true).await;
-        assert_eq!((found.damaged, found.orphans), (vec![d.document.to_string()], vec![d.pieces[3].to_string()]));
+        assert_eq!((found.damaged, found.recent), (vec![d.document.to_string()], vec![d.pieces[3].to_string()]));
     }
 
     async fn damage_cuts_a_whole_deposit(dialect) {

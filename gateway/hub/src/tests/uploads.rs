@@ -533,6 +533,20 @@ on_both! {
         assert_eq!(made, 1);
     }
 
+    /// As many as one would never need, under the limit that stands when nobody sets one.
+    async fn ten_thousand_unfinished(dialect) {
+        let w = Ground::on(dialect).options(|o| o.pending_uploads = crate::HubOptions::default().pending_uploads).build().await;
+        let deposit = w.draft().await;
+        let (mut made, mut refused) = (0, 0);
+        for n in 0..10_000_u32 {
+            let status = w.call(creation(deposit, &n.to_string(), Some(1)).by(&w.sender)).await.status.as_u16();
+            match status { 201 => made += 1, 429 => refused += 1, other => panic!("{other}") }
+        }
+        assert_eq!((made, refused), (1000, 9000));
+        assert_eq!(w.number("SELECT COUNT(*) AS n FROM uploads", args![]).await, 1000, "a refusal leaves nothing");
+        assert_eq!(w.used().await, 1000);
+    }
+
     async fn the_quota(dialect) {
         let mut ground = Ground::on(dialect);
         ground.quota = 3 * SEGMENT as u64;
@@ -605,6 +619,39 @@ on_both! {
         w.is_sound().await;
     }
 
+    /// The clock is put back and forth while bytes come: nothing is lost, nothing waits for a time that is gone.
+    async fn a_clock_that_is_moved(dialect) {
+        let (w, deposit) = first(dialect).await;
+        let content = noise(31, 3 * SEGMENT + 5);
+        let up = w.begin(deposit, "a", Some(content.len())).await;
+        for jump in [-DAY, 3600, -3650 * DAY, 6 * DAY] {
+            let at = w.offset(up.id).await;
+            let (feed, body) = Feed::new();
+            let hub = w.hub.clone();
+            let ask = append(up.id, at).body(body).by(&w.sender);
+            let running = tokio::spawn(async move { call(&hub, ask).await });
+            assert!(feed.give(&content[at..at + SEGMENT / 2]).await);
+            w.pass(jump);
+            assert!(feed.give(&content[at + SEGMENT / 2..at + SEGMENT / 2 + 700]).await);
+            drop(feed);
+            running.await.unwrap().expect(204);
+            // A request that is begun while the clock is wrong does not bring the end of the upload nearer.
+            w.patch(up.id, at + SEGMENT / 2 + 700, &content[at + SEGMENT / 2 + 700..][..9]).await.expect(204);
+            assert_eq!(w.stored(up.id).await, &content[..at + SEGMENT / 2 + 709]);
+            // Back where it was, as when the mistake is seen.
+            w.pass(-jump);
+            w.jobs().await;
+        }
+        let at = w.offset(up.id).await;
+        // The last bytes come while it is ten years ahead, and the job is asked for then.
+        w.pass(6 * DAY);
+        w.patch(up.id, at, &content[at..]).await.expect(204);
+        w.pass(-6 * DAY);
+        w.jobs().await;
+        w.holds(up.document.unwrap(), &content).await;
+        w.is_sound().await;
+    }
+
     async fn each_request_moves_the_expiry(dialect) {
         let (w, deposit) = first(dialect).await;
         let up = w.begin(deposit, "a", Some(10)).await;
@@ -666,6 +713,25 @@ on_both! {
             assert_eq!(w.stored(up.id).await, &content[..at]);
         }
         w.patch(up.id, at, &content[at..]).await.expect(204);
+        w.jobs().await;
+        w.holds(up.document.unwrap(), &content).await;
+        w.is_sound().await;
+    }
+
+    /// The server gave it up, as its connection says by the kind of the error: 408, and what came is kept.
+    async fn a_body_that_stands_still(dialect) {
+        let (w, deposit) = first(dialect).await;
+        let content = noise(33, SEGMENT + 9);
+        let up = w.begin(deposit, "a", Some(content.len())).await;
+        let (feed, body) = Feed::new();
+        let hub = w.hub.clone();
+        let ask = append(up.id, 0).body(body).by(&w.sender);
+        let running = tokio::spawn(async move { call(&hub, ask).await });
+        assert!(feed.give(&content[..1000]).await);
+        feed.give_up().await;
+        let slow = running.await.unwrap().problem(408, "too-slow");
+        assert_eq!(slow.header("upload-offset"), Some("1000"));
+        w.patch(up.id, 1000, &content[1000..]).await.expect(204);
         w.jobs().await;
         w.holds(up.document.unwrap(), &content).await;
         w.is_sound().await;
