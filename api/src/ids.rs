@@ -51,11 +51,47 @@ macro_rules! ids {
     )*};
 }
 
+macro_rules! boxes {
+    ($($name:ident)*) => {$(
+        impl From<$name> for BoxId {
+            fn from(id: $name) -> Self {
+                Self(id.0)
+            }
+        }
+    )*};
+}
+
+boxes! { AccountId ServiceId }
+
 ids! {
     /// An organisation: a court, an office, a company of experts, an administration.
     OrganisationId;
     /// A person's account.
     AccountId;
+    /// Whatever can be written to: a person's account or a service.
+    BoxId;
+    /// A service with a shared box: a greffe, a cabinet d'instruction.
+    ServiceId;
+    /// A right to act for someone, for a time.
+    DelegationId;
+    /// A procedure (dossier).
+    ProcedureId;
+    /// A sealed exhibit of a procedure (scellé).
+    ExhibitId;
+    /// A document filed in a procedure (pièce).
+    PieceId;
+    /// A thread of messages.
+    ThreadId;
+    /// A message.
+    MessageId;
+    /// A label of a box.
+    LabelId;
+    /// A legal hold.
+    HoldId;
+    /// A receipt.
+    ReceiptId;
+    /// A registered webhook.
+    WebhookId;
     /// A personal access token.
     TokenId;
     /// A deposit: documents addressed to named recipients.

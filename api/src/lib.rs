@@ -18,8 +18,14 @@ mod upload;
 pub use deposit::{
     Deposit, DepositBox, DepositState, Document, DocumentState, InvalidTransition, NewDeposit, Page,
 };
-pub use ids::{AccountId, DepositId, DocumentId, EventId, JobId, OrganisationId, TokenId, UploadId};
-pub use person::{Account, IssuedToken, Limits, Me, NewToken, OrganisationKind, Person, SignIn, Token};
+pub use ids::{
+    AccountId, BoxId, DelegationId, DepositId, DocumentId, EventId, ExhibitId, HoldId, JobId, LabelId,
+    MessageId, OrganisationId, PieceId, ProcedureId, ReceiptId, ServiceId, ThreadId, TokenId, UploadId,
+    WebhookId,
+};
+pub use person::{
+    Account, BoxKind, IssuedToken, Limits, Me, NewToken, OrganisationKind, Person, Role, SignIn, Token,
+};
 pub use problem::{Problem, ProblemCode};
 pub use time::Time;
 pub use upload::{PendingUpload, UploadKind};

@@ -40,6 +40,65 @@ impl std::str::FromStr for OrganisationKind {
     }
 }
 
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$vdoc])* #[serde(rename = $word)] $variant,)*
+        }
+
+        impl $name {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The word kept in the database and sent on the wire.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = String;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                match text {
+                    $($word => Ok(Self::$variant),)*
+                    _ => Err([$($word,)*].join(", ")),
+                }
+            }
+        }
+    };
+}
+
+words! {
+    /// What a person is in an organisation. What each may do stands in one table of the hub.
+    Role {
+        /// Magistrat.
+        Magistrate = "magistrate",
+        /// Greffier.
+        Registrar = "registrar",
+        /// Agent of an office or an administration.
+        Agent = "agent",
+        /// Judicial expert.
+        Expert = "expert",
+        /// Administers the organisation: people, services, roles.
+        Manager = "manager",
+        /// Reads the evidence of the organisation and nothing else.
+        Auditor = "auditor",
+    }
+}
+
+words! {
+    /// What can be written to.
+    BoxKind {
+        /// A person.
+        Person = "person",
+        /// A service, whose members share its box.
+        Service = "service",
+    }
+}
+
 /// What `POST /session` takes.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

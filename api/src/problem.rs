@@ -46,6 +46,8 @@ problems! {
     SignInRefused, "sign-in-refused", 401, "Adresse ou mot de passe incorrect.";
     /// The caller is known and may not.
     Forbidden, "forbidden", 403, "Cette action n'est pas permise.";
+    /// No delegation of this name lets the caller do this now.
+    NotDelegated, "not-delegated", 403, "Aucune délégation en cours ne permet cette action.";
     /// A request with a session cookie came from another origin.
     CrossOrigin, "cross-origin", 403, "Requête refusée : elle ne vient pas de ce site.";
     /// Absent, or not the caller's: the two are not told apart.

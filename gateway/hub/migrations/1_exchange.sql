@@ -8,20 +8,84 @@ CREATE TABLE organisations (
     quota BIGINT NOT NULL CHECK (quota >= 0),
     -- Bytes promised to uploads and kept by documents; moved in the transaction of each change.
     used BIGINT NOT NULL CHECK (used >= 0),
+    -- The court that an office belongs to.
+    court UUID REFERENCES organisations (id),
+    -- Bounds of retention in days; where absent, the operator's.
+    retention_min BIGINT,
+    retention_max BIGINT,
+    retention_usual BIGINT,
+    -- Whether its people may be given what could not be analysed for viruses.
+    takes_unanalysed BOOLEAN NOT NULL,
     created BIGINT NOT NULL
 );
 
-CREATE TABLE accounts (
+-- Whatever can be written to: a person, or a service whose members share its box.
+CREATE TABLE boxes (
     id UUID PRIMARY KEY,
+    kind TEXT NOT NULL,
     organisation UUID NOT NULL REFERENCES organisations (id),
-    -- In lower case: one address, one account.
+    -- In lower case: one address, one box.
     address TEXT NOT NULL UNIQUE,
     name TEXT NOT NULL,
+    -- What the person does there, as the directory shows it.
+    function TEXT NOT NULL,
+    -- Headings of the experts' nomenclature, for experts.
+    speciality TEXT NOT NULL,
+    -- Name, function and speciality without case and accents, for the directory's search.
+    folded TEXT NOT NULL,
+    created BIGINT NOT NULL,
+    -- From then on nobody comes in by it and nobody writes to it; its past stays.
+    closed BIGINT
+);
+CREATE INDEX boxes_organisation ON boxes (organisation, folded);
+CREATE INDEX boxes_folded ON boxes (folded, id);
+
+-- A person's box, with what opens it.
+CREATE TABLE accounts (
+    id UUID PRIMARY KEY REFERENCES boxes (id),
     -- argon2id, PHC string.
     password TEXT,
-    created BIGINT NOT NULL,
-    disabled BIGINT
+    -- Number on the monthly list of experts.
+    expert_number TEXT UNIQUE,
+    -- The person asked that their account no longer be used; only they undo it.
+    opted_out BIGINT
 );
+
+-- Who reads and writes in a service's box.
+CREATE TABLE service_members (
+    service UUID NOT NULL REFERENCES boxes (id),
+    account UUID NOT NULL REFERENCES accounts (id),
+    added BIGINT NOT NULL,
+    PRIMARY KEY (service, account)
+);
+CREATE INDEX service_members_account ON service_members (account, service);
+
+-- What a person is in an organisation; rights come from nothing else.
+CREATE TABLE roles (
+    account UUID NOT NULL REFERENCES accounts (id),
+    organisation UUID NOT NULL REFERENCES organisations (id),
+    role TEXT NOT NULL,
+    granted BIGINT NOT NULL,
+    PRIMARY KEY (account, organisation, role)
+);
+CREATE INDEX roles_organisation ON roles (organisation, role);
+
+-- Someone acts for someone else, under their own name: « X pour Y ».
+CREATE TABLE delegations (
+    id UUID PRIMARY KEY,
+    delegator UUID NOT NULL REFERENCES accounts (id),
+    delegate UUID NOT NULL REFERENCES accounts (id),
+    -- delegation: chosen; absence: the substitute of someone who is away.
+    kind TEXT NOT NULL,
+    -- In this procedure only.
+    procedure UUID,
+    starts BIGINT NOT NULL,
+    ends BIGINT NOT NULL,
+    revoked BIGINT,
+    created BIGINT NOT NULL
+);
+CREATE INDEX delegations_delegator ON delegations (delegator, ends);
+CREATE INDEX delegations_delegate ON delegations (delegate, ends);
 
 CREATE TABLE sessions (
     id UUID PRIMARY KEY,
@@ -46,7 +110,9 @@ CREATE INDEX access_tokens_account ON access_tokens (account);
 
 CREATE TABLE deposits (
     id UUID PRIMARY KEY,
-    sender UUID NOT NULL REFERENCES accounts (id),
+    -- The box it comes from, and who in person prepared it.
+    sender UUID NOT NULL REFERENCES boxes (id),
+    author UUID NOT NULL REFERENCES accounts (id),
     organisation UUID NOT NULL REFERENCES organisations (id),
     subject TEXT NOT NULL,
     reference TEXT,
@@ -65,11 +131,13 @@ CREATE UNIQUE INDEX deposits_reference ON deposits (sender, reference) WHERE sta
 
 CREATE TABLE recipients (
     deposit UUID NOT NULL REFERENCES deposits (id),
-    account UUID NOT NULL REFERENCES accounts (id),
+    box UUID NOT NULL REFERENCES boxes (id),
     added BIGINT NOT NULL,
-    PRIMARY KEY (deposit, account)
+    -- By the sender: from then on it is not theirs to see.
+    withdrawn BIGINT,
+    PRIMARY KEY (deposit, box)
 );
-CREATE INDEX recipients_account ON recipients (account, deposit);
+CREATE INDEX recipients_box ON recipients (box, deposit);
 
 CREATE TABLE documents (
     id UUID PRIMARY KEY,
@@ -150,10 +218,19 @@ CREATE TABLE events (
     id UUID PRIMARY KEY,
     at BIGINT NOT NULL,
     kind TEXT NOT NULL,
+    -- Who did it in person, and for whom when by a delegation.
     actor UUID,
+    on_behalf UUID,
     deposit UUID,
     document UUID,
-    detail TEXT NOT NULL
+    procedure UUID,
+    message UUID,
+    detail TEXT NOT NULL,
+    -- Its place in the log, once a job has given it one.
+    seq BIGINT UNIQUE
 );
+CREATE INDEX events_unsequenced ON events (id) WHERE seq IS NULL;
+CREATE INDEX events_procedure ON events (procedure, id) WHERE procedure IS NOT NULL;
+CREATE INDEX events_message ON events (message, id) WHERE message IS NOT NULL;
 CREATE INDEX events_deposit ON events (deposit, id);
 CREATE INDEX events_document ON events (document, id);

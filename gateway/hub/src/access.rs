@@ -4,27 +4,73 @@
 //! without an access, nor an access without its test. No `Caller`, no handler.
 
 use crate::fault::{Fault, Result};
-use crate::{Hub, deposits, documents, download, people, problem_response, uploads, zip};
+use crate::{Hub, delegations, deposits, documents, download, people, problem_response, uploads, zip};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, head, options, patch, post};
-use http::{HeaderMap, Method, header, request::Parts};
-use pli_api::{AccountId, OrganisationId, ProblemCode};
+use http::{HeaderMap, HeaderName, Method, header, request::Parts};
+use pli_api::{AccountId, DelegationId, OrganisationId, ProblemCode, ProcedureId};
 use uuid::Uuid;
 
 /// The session's cookie. `__Host-` makes browsers refuse it unless it is Secure, of this host and for `/`.
 pub(crate) const SESSION_COOKIE: &str = "__Host-pli";
 
+/// Names the delegation by which a request is made for someone else.
+pub(crate) const DELEGATION: HeaderName = HeaderName::from_static("pli-delegation");
+
 /// Who is calling, found by the middleware of every route but the public ones.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// The account.
+    /// Whose rights count: the person's own account, or the one they act for.
     pub account: AccountId,
     /// Its organisation.
     pub organisation: OrganisationId,
     /// The session, when it came by one.
     pub(crate) session: Option<Uuid>,
+    /// Set when a person acts for this account by a delegation.
+    pub(crate) acting: Option<Acting>,
+}
+
+/// « X pour Y »: who acts in person, and how far.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Acting {
+    pub(crate) person: AccountId,
+    pub(crate) delegation: DelegationId,
+    /// In this procedure only.
+    pub(crate) procedure: Option<ProcedureId>,
+}
+
+impl Caller {
+    /// Who is at the keyboard.
+    #[must_use]
+    pub fn person(&self) -> AccountId {
+        self.acting.map_or(self.account, |acting| acting.person)
+    }
+
+    /// The only procedure that the caller's delegation reaches, for SQL: NULL when nothing limits it.
+    pub(crate) fn scope(&self) -> Option<Uuid> {
+        self.acting.and_then(|acting| acting.procedure).map(|procedure| procedure.0)
+    }
+}
+
+/// Who does an act, for the journal: the person, and for whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Actor {
+    pub(crate) person: AccountId,
+    pub(crate) on_behalf: Option<AccountId>,
+}
+
+impl From<&Caller> for Actor {
+    fn from(caller: &Caller) -> Self {
+        Self { person: caller.person(), on_behalf: caller.acting.map(|_| caller.account) }
+    }
+}
+
+impl From<AccountId> for Actor {
+    fn from(person: AccountId) -> Self {
+        Self { person, on_behalf: None }
+    }
 }
 
 /// What a route needs before its handler runs.
@@ -32,8 +78,12 @@ pub struct Caller {
 pub enum Access {
     /// Nothing.
     Public,
-    /// An account, by session or by token.
+    /// An account, by session or by token, in person: no delegation reaches it.
     Account,
+    /// An account, also through a delegation that is not limited to one procedure.
+    Delegable,
+    /// An account, also through a delegation for one procedure, which the handler applies.
+    Scoped,
 }
 
 /// A row of the table, as tests and documents read it.
@@ -50,7 +100,7 @@ pub struct RouteFacts {
 type Route = (Method, &'static str, Access, MethodRouter<Hub>);
 
 fn table() -> Vec<Route> {
-    use Access::{Account, Public};
+    use Access::{Account, Delegable, Public};
     vec![
         (Method::POST, "/api/v1/session", Public, post(people::sign_in)),
         (Method::DELETE, "/api/v1/session", Account, delete(people::sign_out)),
@@ -58,22 +108,22 @@ fn table() -> Vec<Route> {
         (Method::POST, "/api/v1/tokens", Account, post(people::create_token)),
         (Method::GET, "/api/v1/tokens", Account, get(people::list_tokens)),
         (Method::DELETE, "/api/v1/tokens/{id}", Account, delete(people::revoke_token)),
-        (Method::POST, "/api/v1/deposits", Account, post(deposits::create)),
-        (Method::GET, "/api/v1/deposits", Account, get(deposits::list)),
-        (Method::GET, "/api/v1/deposits/{id}", Account, get(deposits::show)),
-        (Method::DELETE, "/api/v1/deposits/{id}", Account, delete(deposits::discard)),
-        (Method::POST, "/api/v1/deposits/{id}/send", Account, post(deposits::send)),
-        (Method::GET, "/api/v1/deposits/{id}/zip", Account, get(zip::download)),
-        (Method::GET, "/api/v1/documents/{id}", Account, get(documents::show)),
-        (Method::GET, "/api/v1/documents/{id}/content", Account, get(download::content)),
+        (Method::POST, "/api/v1/deposits", Delegable, post(deposits::create)),
+        (Method::GET, "/api/v1/deposits", Delegable, get(deposits::list)),
+        (Method::GET, "/api/v1/deposits/{id}", Delegable, get(deposits::show)),
+        (Method::DELETE, "/api/v1/deposits/{id}", Delegable, delete(deposits::discard)),
+        (Method::POST, "/api/v1/deposits/{id}/send", Delegable, post(deposits::send)),
+        (Method::GET, "/api/v1/deposits/{id}/zip", Delegable, get(zip::download)),
+        (Method::GET, "/api/v1/documents/{id}", Delegable, get(documents::show)),
+        (Method::GET, "/api/v1/documents/{id}/content", Delegable, get(download::content)),
         (Method::OPTIONS, "/api/v1/uploads", Public, options(uploads::capabilities)),
-        (Method::POST, "/api/v1/uploads", Account, post(uploads::create)),
-        (Method::GET, "/api/v1/uploads", Account, get(uploads::list)),
+        (Method::POST, "/api/v1/uploads", Delegable, post(uploads::create)),
+        (Method::GET, "/api/v1/uploads", Delegable, get(uploads::list)),
         (Method::OPTIONS, "/api/v1/uploads/{id}", Public, options(uploads::capabilities)),
-        (Method::HEAD, "/api/v1/uploads/{id}", Account, head(uploads::state)),
-        (Method::PATCH, "/api/v1/uploads/{id}", Account, patch(uploads::append)),
-        (Method::DELETE, "/api/v1/uploads/{id}", Account, delete(uploads::terminate)),
-        (Method::POST, "/api/v1/uploads/{id}", Account, post(uploads::overridden)),
+        (Method::HEAD, "/api/v1/uploads/{id}", Delegable, head(uploads::state)),
+        (Method::PATCH, "/api/v1/uploads/{id}", Delegable, patch(uploads::append)),
+        (Method::DELETE, "/api/v1/uploads/{id}", Delegable, delete(uploads::terminate)),
+        (Method::POST, "/api/v1/uploads/{id}", Delegable, post(uploads::overridden)),
     ]
 }
 
@@ -88,7 +138,7 @@ pub(crate) fn router(hub: Hub) -> axum::Router {
     for (_, path, access, handler) in table() {
         let handler = match access {
             Access::Public => handler,
-            Access::Account => handler.layer(middleware::from_fn_with_state(hub.clone(), require_account)),
+            _ => handler.layer(middleware::from_fn_with_state((hub.clone(), access), require_account)),
         };
         router = router.route(path, handler);
     }
@@ -98,13 +148,30 @@ pub(crate) fn router(hub: Hub) -> axum::Router {
         .with_state(hub)
 }
 
-async fn require_account(State(hub): State<Hub>, mut request: Request, next: Next) -> Response {
-    match authenticate(&hub, request.method(), request.headers()).await {
+async fn require_account(
+    State((hub, access)): State<(Hub, Access)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match identify(&hub, access, request.method(), request.headers()).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
         Err(fault) => fault.into_response(),
+    }
+}
+
+/// Who is calling, and for whom.
+async fn identify(hub: &Hub, access: Access, method: &Method, headers: &HeaderMap) -> Result<Caller> {
+    let caller = authenticate(hub, method, headers).await?;
+    let Some(named) = headers.get(DELEGATION) else { return Ok(caller) };
+    let refused = || Fault::new(ProblemCode::NotDelegated);
+    let named: DelegationId = named.to_str().ok().and_then(|text| text.parse().ok()).ok_or_else(refused)?;
+    let acting = delegations::act(hub, &caller, named).await?.ok_or_else(refused)?;
+    match (access, acting.scope()) {
+        (Access::Scoped, _) | (Access::Delegable, None) => Ok(acting),
+        _ => Err(refused()),
     }
 }
 

@@ -3,13 +3,16 @@
 //! Everything here is run by someone who has the configuration and the hub's passphrase; nothing of it
 //! is reachable over the network.
 
+use crate::boxes::{self, NewBox, line};
 use crate::content::Content;
 use crate::fault::{Fault, Result};
 use crate::journal::Event;
 use crate::receive::UNNAMED;
-use crate::{Hub, people};
+use crate::{Hub, people, roles};
 use bytes::Bytes;
-use pli_api::{AccountId, IssuedToken, NewToken, OrganisationId, OrganisationKind, ProblemCode};
+use pli_api::{
+    AccountId, BoxKind, IssuedToken, NewToken, OrganisationId, OrganisationKind, ProblemCode, Role,
+};
 use pli_seal::{ContentDigest, DocumentKey, KeyRing, Manifest};
 use pli_storage::{Blobs, Class, ObjectKey, args};
 use std::collections::HashMap;
@@ -38,7 +41,8 @@ pub async fn add_organisation(
     let (id, now) = (OrganisationId::new(), hub.now());
     let mut tx = hub.db().write().await?;
     tx.execute(
-        "INSERT INTO organisations (id, kind, name, quota, used, created) VALUES ($1, $2, $3, $4, 0, $5)",
+        "INSERT INTO organisations (id, kind, name, quota, used, takes_unanalysed, created)
+         VALUES ($1, $2, $3, $4, 0, FALSE, $5)",
         args![id.0, kind.as_str(), name, quota, now],
     )
     .await?;
@@ -73,17 +77,29 @@ pub async fn add_account(
     let (id, now) = (AccountId::new(), hub.now());
     let mut tx = hub.db().write().await?;
     let rows = match organisation.parse::<OrganisationId>() {
-        Ok(known) => tx.rows("SELECT id FROM organisations WHERE id = $1", args![known.0]).await?,
-        Err(_) => tx.rows("SELECT id FROM organisations WHERE name = $1", args![organisation.trim()]).await?,
+        Ok(known) => tx.rows("SELECT id, kind FROM organisations WHERE id = $1", args![known.0]).await?,
+        Err(_) => {
+            tx.rows("SELECT id, kind FROM organisations WHERE name = $1", args![organisation.trim()]).await?
+        }
     };
     let [row] = rows.as_slice() else {
         return Err(Fault::because(ProblemCode::NotFound, "Aucune organisation, ou plusieurs, de ce nom."));
     };
-    tx.execute(
-        "INSERT INTO accounts (id, organisation, address, name, password, created) VALUES ($1, $2, $3, $4, $5, $6)",
-        args![id.0, row.get::<Uuid>("id")?, address.as_str(), name.trim(), password, now],
-    )
-    .await?;
+    let organisation = OrganisationId(row.get("id")?);
+    let new = NewBox {
+        id: id.into(),
+        kind: BoxKind::Person,
+        organisation,
+        address: &address,
+        name: line("Nom", name, 200)?,
+        function: "",
+        speciality: "",
+    };
+    boxes::insert(&mut tx, now, &new).await?;
+    tx.execute("INSERT INTO accounts (id, password) VALUES ($1, $2)", args![id.0, password]).await?;
+    let kind: OrganisationKind = row.get::<String>("kind")?.parse().map_err(Fault::internal)?;
+    let role = if kind == OrganisationKind::Company { Role::Expert } else { Role::Agent };
+    roles::grant(&mut tx, now, id, organisation, role).await?;
     Event::new("account.added").detail(serde_json::json!({ "account": id })).write(&mut tx, now).await?;
     tx.commit().await?;
     Ok(id)
@@ -97,7 +113,7 @@ pub async fn add_token(hub: &Hub, address: &str, new: &NewToken) -> Result<Issue
     let mut tx = hub.db().write().await?;
     let row = tx
         .optional(
-            "SELECT id FROM accounts WHERE address = $1 AND disabled IS NULL",
+            "SELECT id FROM boxes WHERE address = $1 AND kind = 'person' AND closed IS NULL",
             args![people::address(address)?],
         )
         .await?

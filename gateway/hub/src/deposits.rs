@@ -26,9 +26,14 @@ const RECIPIENTS_MAX: usize = 100;
 const COLUMNS: &str = "p.id, p.sender, p.subject, p.reference, p.state, p.retention_days, p.created, p.sent,
     p.available, p.expires, a.address AS sender_address, a.name AS sender_name";
 
-/// True in SQL when account `$2` may see deposit `p` at instant `$3`.
-pub(crate) const VISIBLE: &str = "(p.sender = $2 OR (p.state = 'available' AND p.expires > $3
-    AND EXISTS (SELECT 1 FROM recipients r WHERE r.deposit = p.id AND r.account = $2)))";
+/// True in SQL when account `$2` may see deposit `p` at instant `$3`: from or to its own box, or one of a
+/// service that it belongs to.
+pub(crate) const VISIBLE: &str = "(p.sender IN (SELECT id FROM boxes WHERE id = $2
+        UNION ALL SELECT service FROM service_members WHERE account = $2)
+    OR (p.state = 'available' AND p.expires > $3 AND EXISTS (
+        SELECT 1 FROM recipients r WHERE r.deposit = p.id AND r.withdrawn IS NULL
+        AND r.box IN (SELECT id FROM boxes WHERE id = $2
+            UNION ALL SELECT service FROM service_members WHERE account = $2))))";
 
 /// POST /deposits: a draft.
 pub(crate) async fn create(
@@ -62,10 +67,19 @@ pub(crate) async fn create(
     // Without effect when the caller has a draft of this reference, also one made this very moment.
     let made = tx
         .execute(
-            "INSERT INTO deposits (id, sender, organisation, subject, reference, state, retention_days, version, created)
-             VALUES ($1, $2, $3, $4, $5, 'draft', $6, 0, $7)
+            "INSERT INTO deposits (id, sender, author, organisation, subject, reference, state, retention_days, version, created)
+             VALUES ($1, $2, $8, $3, $4, $5, 'draft', $6, 0, $7)
              ON CONFLICT (sender, reference) WHERE state = 'draft' DO NOTHING",
-            args![id.0, caller.account.0, caller.organisation.0, subject, reference, i64::from(days), now],
+            args![
+                id.0,
+                caller.account.0,
+                caller.organisation.0,
+                subject,
+                reference,
+                i64::from(days),
+                now,
+                caller.person().0
+            ],
         )
         .await?;
     if made == 0 {
@@ -77,8 +91,8 @@ pub(crate) async fn create(
     for address in &addresses {
         let added = tx
             .execute(
-                "INSERT INTO recipients (deposit, account, added)
-                 SELECT $1, id, $3 FROM accounts WHERE address = $2 AND disabled IS NULL",
+                "INSERT INTO recipients (deposit, box, added)
+                 SELECT $1, id, $3 FROM boxes WHERE address = $2 AND closed IS NULL",
                 args![id.0, address.as_str(), now],
             )
             .await?;
@@ -89,7 +103,7 @@ pub(crate) async fn create(
             ));
         }
     }
-    Event::new("deposit.drafted").by(caller.account).deposit(id).write(&mut tx, now).await?;
+    Event::new("deposit.drafted").by(&caller).deposit(id).write(&mut tx, now).await?;
     let deposit = load(&mut tx, &caller, id, now).await?.ok_or(ProblemCode::NotFound)?;
     tx.commit().await?;
     Ok((StatusCode::CREATED, Json(deposit)))
@@ -100,7 +114,7 @@ pub(crate) async fn load(tx: &mut Tx, caller: &Caller, id: DepositId, now: Time)
     let sql = const_sql(&[
         "SELECT ",
         COLUMNS,
-        " FROM deposits p JOIN accounts a ON a.id = p.sender WHERE p.id = $1 AND ",
+        " FROM deposits p JOIN boxes a ON a.id = p.sender WHERE p.id = $1 AND ",
         VISIBLE,
     ]);
     let Some(row) = tx.optional(sql, args![id.0, caller.account.0, now]).await? else { return Ok(None) };
@@ -114,8 +128,8 @@ async fn summary(tx: &mut Tx, caller: &Caller, row: &Row) -> Result<Deposit> {
     let sender: Uuid = row.get("sender")?;
     let rows = tx
         .rows(
-            "SELECT a.address, a.name FROM recipients r JOIN accounts a ON a.id = r.account
-             WHERE r.deposit = $1 ORDER BY a.address",
+            "SELECT a.address, a.name FROM recipients r JOIN boxes a ON a.id = r.box
+             WHERE r.deposit = $1 AND r.withdrawn IS NULL ORDER BY a.address",
             args![id.0],
         )
         .await?;
@@ -158,11 +172,13 @@ pub(crate) async fn list(
     Query(filter): Query<DepositFilter>,
 ) -> Result<Json<Page<Deposit>>> {
     let condition = match filter.which {
-        DepositBox::Draft => "p.sender = $1 AND p.state = 'draft' AND $2 > 0",
-        DepositBox::Sent => "p.sender = $1 AND p.state <> 'draft' AND $2 > 0",
+        DepositBox::Draft => "p.sender = $2 AND p.state = 'draft' AND $1 > 0",
+        DepositBox::Sent => "p.sender = $2 AND p.state <> 'draft' AND $1 > 0",
         DepositBox::Received => {
-            "p.state = 'available' AND p.expires > $2
-             AND EXISTS (SELECT 1 FROM recipients r WHERE r.deposit = p.id AND r.account = $1)"
+            "p.state = 'available' AND p.expires > $1 AND EXISTS (
+                 SELECT 1 FROM recipients r WHERE r.deposit = p.id AND r.withdrawn IS NULL
+                 AND r.box IN (SELECT id FROM boxes WHERE id = $2
+                     UNION ALL SELECT service FROM service_members WHERE account = $2))"
         }
     };
     let limit = filter.limit.unwrap_or(50).clamp(1, 200);
@@ -170,12 +186,12 @@ pub(crate) async fn list(
     let sql = const_sql(&[
         "SELECT ",
         COLUMNS,
-        " FROM deposits p JOIN accounts a ON a.id = p.sender WHERE p.id < $3 AND ",
+        " FROM deposits p JOIN boxes a ON a.id = p.sender WHERE p.id < $3 AND ",
         condition,
         " ORDER BY p.id DESC LIMIT $4",
     ]);
     let mut tx = hub.db().read().await?;
-    let values: Args = args![caller.account.0, hub.now(), after, i64::from(limit) + 1];
+    let values: Args = args![hub.now(), caller.account.0, after, i64::from(limit) + 1];
     let rows = tx.rows(sql, values).await?;
     let mut items = Vec::new();
     for row in rows.iter().take(limit as usize) {
@@ -224,7 +240,7 @@ pub(crate) async fn discard(
     let mut tx = hub.db().write().await?;
     lock_draft(&mut tx, &caller, id).await?;
     let uploads = remove_draft(&mut tx, now, id).await?;
-    Event::new("deposit.discarded").by(caller.account).deposit(id).write(&mut tx, now).await?;
+    Event::new("deposit.discarded").by(&caller).deposit(id).write(&mut tx, now).await?;
     tx.commit().await?;
     uploads.into_iter().for_each(|upload| hub.end_writer(upload));
     hub.inner.bell.notify_waiters();
@@ -275,7 +291,7 @@ pub(crate) async fn send(
         .map(|d| serde_json::json!({ "document": d.id, "size": d.size, "sha256": d.sha256 }))
         .collect();
     let detail = serde_json::json!({ "documents": digests });
-    Event::new("deposit.sent").by(caller.account).deposit(id).detail(detail).write(&mut tx, now).await?;
+    Event::new("deposit.sent").by(&caller).deposit(id).detail(detail).write(&mut tx, now).await?;
     release(&mut tx, now, id).await?;
     let deposit = load(&mut tx, &caller, id, now).await?.ok_or(ProblemCode::NotFound)?;
     tx.commit().await?;

@@ -3,7 +3,7 @@
 //! The journal says « begun » before the first byte leaves, and « completed » or « aborted » when the
 //! last of them has been handed to the connection or not.
 
-use crate::access::Caller;
+use crate::access::{Actor, Caller};
 use crate::content::{Content, ContentReader};
 use crate::fault::{Fault, Result};
 use crate::journal::Event;
@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use pli_api::range::{self, Asked};
-use pli_api::{AccountId, DepositId, Document, DocumentId, DocumentState, ProblemCode};
+use pli_api::{DepositId, Document, DocumentId, DocumentState, ProblemCode};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -64,7 +64,7 @@ pub(crate) async fn content(
         if content.size != size {
             return Err(Fault::because(ProblemCode::Damaged, "Il manque une partie."));
         }
-        stream(&hub, caller.account, &document, content, range.clone()).await?
+        stream(&hub, Actor::from(&caller), &document, content, range.clone()).await?
     };
     let mut response = body.into_response();
     let partial = matches!(asked, Asked::Part(_));
@@ -150,7 +150,7 @@ fn if_range_holds(headers: &HeaderMap, etag: &str) -> bool {
 /// answer and not a cut.
 async fn stream(
     hub: &Hub,
-    actor: AccountId,
+    actor: Actor,
     document: &Document,
     content: Content,
     range: std::ops::Range<u64>,
@@ -192,7 +192,7 @@ async fn pump(outlet: &Outlet, first: Option<Bytes>, reader: &mut ContentReader)
 #[derive(Clone)]
 pub(crate) struct Trail {
     pub(crate) hub: Hub,
-    pub(crate) actor: AccountId,
+    pub(crate) actor: Actor,
     pub(crate) deposit: DepositId,
     pub(crate) document: Option<DocumentId>,
 }

@@ -1,17 +1,20 @@
 //! The journal: one event for each act, in the transaction of the act.
 //!
-//! An event says who, when, what and of which digest; never content, names or addresses.
+//! An event says who, for whom, when, what and of which digest; never content, names or addresses.
 
-use pli_api::{AccountId, DepositId, DocumentId, EventId, Time};
+use crate::access::Actor;
+use pli_api::{DepositId, DocumentId, EventId, MessageId, ProcedureId, Time};
 use pli_storage::{DbError, Tx, args};
 use serde_json::Value;
 
 /// An act to be written down.
 pub(crate) struct Event {
     kind: &'static str,
-    actor: Option<AccountId>,
+    actor: Option<Actor>,
     deposit: Option<DepositId>,
     document: Option<DocumentId>,
+    procedure: Option<ProcedureId>,
+    message: Option<MessageId>,
     detail: Value,
 }
 
@@ -23,13 +26,15 @@ impl Event {
             actor: None,
             deposit: None,
             document: None,
+            procedure: None,
+            message: None,
             detail: Value::Object(serde_json::Map::new()),
         }
     }
 
-    /// Who did it; absent when Pli did.
-    pub(crate) fn by(mut self, actor: AccountId) -> Self {
-        self.actor = Some(actor);
+    /// Who did it, and for whom; absent when Pli did.
+    pub(crate) fn by(mut self, actor: impl Into<Actor>) -> Self {
+        self.actor = Some(actor.into());
         self
     }
 
@@ -45,6 +50,18 @@ impl Event {
         self
     }
 
+    /// In which procedure.
+    pub(crate) fn procedure(mut self, procedure: impl Into<Option<ProcedureId>>) -> Self {
+        self.procedure = procedure.into();
+        self
+    }
+
+    /// By or about which message.
+    pub(crate) fn message(mut self, message: MessageId) -> Self {
+        self.message = Some(message);
+        self
+    }
+
     /// Facts: an object of identifiers, sizes and digests.
     pub(crate) fn detail(mut self, detail: Value) -> Self {
         self.detail = detail;
@@ -54,14 +71,18 @@ impl Event {
     /// Writes it.
     pub(crate) async fn write(self, tx: &mut Tx, now: Time) -> Result<(), DbError> {
         tx.execute(
-            "INSERT INTO events (id, at, kind, actor, deposit, document, detail) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO events (id, at, kind, actor, on_behalf, deposit, document, procedure, message, detail)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
             args![
                 EventId::new().0,
                 now,
                 self.kind,
-                self.actor.map(|a| a.0),
+                self.actor.map(|a| a.person.0),
+                self.actor.and_then(|a| a.on_behalf).map(|a| a.0),
                 self.deposit.map(|d| d.0),
                 self.document.map(|d| d.0),
+                self.procedure.map(|p| p.0),
+                self.message.map(|m| m.0),
                 self.detail.to_string()
             ],
         )

@@ -9,8 +9,10 @@
 mod access;
 pub mod admin;
 mod blocks;
+mod boxes;
 mod checksum;
 mod content;
+mod delegations;
 mod deposits;
 mod documents;
 mod download;
@@ -21,6 +23,7 @@ mod keys;
 mod people;
 mod receive;
 mod retention;
+pub mod roles;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

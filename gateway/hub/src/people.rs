@@ -87,7 +87,7 @@ pub(crate) async fn sign_in(State(hub): State<Hub>, Json(given): Json<SignIn>) -
     let address = address(&given.address).unwrap_or_default();
     let row = hub
         .db()
-        .optional("SELECT id, password FROM accounts WHERE address = $1 AND disabled IS NULL", args![address])
+        .optional("SELECT a.id, a.password FROM accounts a JOIN boxes b ON b.id = a.id WHERE b.address = $1 AND b.closed IS NULL", args![address])
         .await?;
     let (account, kept) = match &row {
         Some(row) => (Some(AccountId(row.get::<Uuid>("id")?)), row.get::<Option<String>>("password")?),
@@ -134,7 +134,7 @@ pub(crate) async fn sign_out(State(hub): State<Hub>, caller: Caller) -> Result<R
     let mut tx = hub.db().write().await?;
     if let Some(session) = caller.session {
         tx.execute("DELETE FROM sessions WHERE id = $1", args![session]).await?;
-        Event::new("session.closed").by(caller.account).write(&mut tx, now).await?;
+        Event::new("session.closed").by(&caller).write(&mut tx, now).await?;
     }
     tx.commit().await?;
     let gone = format!("{SESSION_COOKIE}=; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=0");
@@ -147,7 +147,7 @@ pub(crate) async fn me(State(hub): State<Hub>, caller: Caller) -> Result<Json<Me
     let row = tx
         .one(
             "SELECT a.address, a.name, o.name AS organisation, o.quota, o.used
-             FROM accounts a JOIN organisations o ON o.id = a.organisation WHERE a.id = $1",
+             FROM boxes a JOIN organisations o ON o.id = a.organisation WHERE a.id = $1",
             args![caller.account.0],
         )
         .await?;
@@ -251,7 +251,7 @@ pub(crate) async fn revoke_token(
         return Err(ProblemCode::NotFound.into());
     }
     Event::new("token.revoked")
-        .by(caller.account)
+        .by(&caller)
         .detail(serde_json::json!({ "token": id }))
         .write(&mut tx, now)
         .await?;
@@ -262,11 +262,11 @@ pub(crate) async fn revoke_token(
 /// The account behind a session's or a token's secret, and the session's id.
 pub(crate) async fn account_of(hub: &Hub, secret: &str, now: Time, cookie: bool) -> Result<Option<Caller>> {
     let sql = if cookie {
-        "SELECT s.id AS credential, a.id, a.organisation FROM sessions s JOIN accounts a ON a.id = s.account
-         WHERE s.secret = $1 AND s.expires > $2 AND a.disabled IS NULL"
+        "SELECT s.id AS credential, a.id, a.organisation FROM sessions s JOIN boxes a ON a.id = s.account
+         WHERE s.secret = $1 AND s.expires > $2 AND a.closed IS NULL"
     } else {
-        "SELECT t.id AS credential, a.id, a.organisation FROM access_tokens t JOIN accounts a ON a.id = t.account
-         WHERE t.secret = $1 AND t.expires > $2 AND t.revoked IS NULL AND a.disabled IS NULL"
+        "SELECT t.id AS credential, a.id, a.organisation FROM access_tokens t JOIN boxes a ON a.id = t.account
+         WHERE t.secret = $1 AND t.expires > $2 AND t.revoked IS NULL AND a.closed IS NULL"
     };
     let row = hub.db().optional(sql, args![secret_digest(secret), now]).await?;
     let Some(row) = row else { return Ok(None) };
@@ -274,6 +274,7 @@ pub(crate) async fn account_of(hub: &Hub, secret: &str, now: Time, cookie: bool)
         account: AccountId(row.get("id")?),
         organisation: OrganisationId(row.get("organisation")?),
         session: if cookie { Some(row.get("credential")?) } else { None },
+        acting: None,
     }))
 }
 

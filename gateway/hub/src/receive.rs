@@ -5,6 +5,7 @@
 //! with each commit, while the request still runs. Must never name a segment in the database before
 //! the store has it durably, nor delete an object whose commit may have happened.
 
+use crate::access::Actor;
 use crate::blocks::{Block, Share};
 use crate::checksum::Checksum;
 use crate::content::{Content, Piece};
@@ -16,7 +17,7 @@ use bytes::{Buf as _, Bytes};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesOrdered;
 use http_body_util::BodyExt as _;
-use pli_api::{AccountId, DocumentId, OrganisationId, ProblemCode, Time, UploadId, UploadKind};
+use pli_api::{DocumentId, OrganisationId, ProblemCode, Time, UploadId, UploadKind};
 use pli_seal::{ContentDigest, DocumentKey, Filling, SealError, SegmentRow};
 use pli_storage::{Class, DbError, ObjectKey, Tx, args};
 use std::time::Duration;
@@ -39,7 +40,7 @@ const PUTS: usize = 2;
 pub(crate) struct Target {
     pub(crate) writer: Writer,
     pub(crate) kind: UploadKind,
-    pub(crate) owner: AccountId,
+    pub(crate) actor: Actor,
     pub(crate) organisation: OrganisationId,
     pub(crate) document: Option<DocumentId>,
     pub(crate) key: DocumentKey,
@@ -520,7 +521,7 @@ impl Committer {
         }
         jobs::delete_objects(&mut tx, &replaced).await?;
         if complete {
-            uploads::completed(&mut tx, now, upload, t.kind, t.owner, t.document, received).await?;
+            uploads::completed(&mut tx, now, upload, t.kind, t.actor, t.document, received).await?;
         }
         *unsure = true;
         tx.commit().await?;

@@ -250,6 +250,22 @@ impl World {
         reply.expect(201).json()["id"].as_str().unwrap().parse().unwrap()
     }
 
+    /// A delegation from one to another; in one procedure, or in everything.
+    pub(crate) async fn delegated(
+        &self,
+        from: &Who,
+        to: &Who,
+        procedure: Option<uuid::Uuid>,
+        starts: Time,
+        ends: Time,
+    ) -> uuid::Uuid {
+        let id = uuid::Uuid::now_v7();
+        let sql = "INSERT INTO delegations (id, delegator, delegate, kind, procedure, starts, ends, created)
+                   VALUES ($1, $2, $3, 'delegation', $4, $5, $6, $5)";
+        self.change(sql, args![id, from.id.0, to.id.0, procedure, starts, ends]).await;
+        id
+    }
+
     pub(crate) async fn send(&self, deposit: DepositId) -> Reply {
         self.call(ask("POST", format!("/api/v1/deposits/{deposit}/send")).by(&self.sender)).await
     }

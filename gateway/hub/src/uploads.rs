@@ -3,7 +3,7 @@
 //!
 //! Owns the tables `uploads` and `segments`. An upload is written by whoever holds its newest fence.
 
-use crate::access::Caller;
+use crate::access::{Actor, Caller};
 use crate::checksum::Checksum;
 use crate::content::Piece;
 use crate::deposits::lock_draft;
@@ -213,7 +213,7 @@ async fn create_receiving(
         documents::add_part(&mut tx, document, 0, upload, 0).await?;
     }
     if complete {
-        completed(&mut tx, now, upload, kind, caller.account, document, 0).await?;
+        completed(&mut tx, now, upload, kind, Actor::from(caller), document, 0).await?;
     }
     tx.commit().await?;
     if complete {
@@ -291,7 +291,7 @@ async fn create_final(
         ],
     )
     .await?;
-    completed(&mut tx, now, upload, UploadKind::Final, caller.account, Some(document), size).await?;
+    completed(&mut tx, now, upload, UploadKind::Final, Actor::from(caller), Some(document), size).await?;
     tx.commit().await?;
     hub.inner.bell.notify_waiters();
     Ok((upload, document))
@@ -328,13 +328,13 @@ pub(crate) async fn completed(
     now: Time,
     upload: UploadId,
     kind: UploadKind,
-    owner: AccountId,
+    actor: Actor,
     document: Option<DocumentId>,
     size: u64,
 ) -> Result<()> {
     let Some(document) = document.filter(|_| kind != UploadKind::Partial) else { return Ok(()) };
     let detail = serde_json::json!({ "upload": upload, "size": size });
-    Event::new("document.received").by(owner).document(document).detail(detail).write(tx, now).await?;
+    Event::new("document.received").by(actor).document(document).detail(detail).write(tx, now).await?;
     documents::received(tx, document, size).await
 }
 
@@ -531,7 +531,7 @@ async fn take(
     Ok(Some(Target {
         writer: hub.take_writer(id, fence),
         kind: row.get::<String>("kind")?.parse().map_err(|e: String| Fault::internal(e))?,
-        owner: caller.account,
+        actor: Actor::from(caller),
         organisation: caller.organisation,
         document: row.get::<Option<Uuid>>("document")?.map(DocumentId),
         key: hub.keys().unwrap(&wrapped)?,
@@ -612,7 +612,7 @@ async fn terminate_upload(hub: &Hub, caller: &Caller, id: UploadId, headers: &He
         }
     }
     Event::new("upload.terminated")
-        .by(caller.account)
+        .by(caller)
         .detail(serde_json::json!({ "upload": id }))
         .write(&mut tx, now)
         .await?;

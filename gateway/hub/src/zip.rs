@@ -3,7 +3,7 @@
 //! Nothing is prepared on a disk and nothing is held: memory is the same for one page and for 100 GB.
 
 use crate::Hub;
-use crate::access::Caller;
+use crate::access::{Actor, Caller};
 use crate::content::Content;
 use crate::deposits;
 use crate::download::{Outlet, Trail, disposition, outlet};
@@ -37,7 +37,7 @@ pub(crate) async fn download(
     if documents.is_empty() || documents.iter().any(|d| d.state != DocumentState::Available) {
         return Err(ProblemCode::NotReady.into());
     }
-    let trail = Trail { hub: hub.clone(), actor: caller.account, deposit: id, document: None };
+    let trail = Trail { hub: hub.clone(), actor: Actor::from(&caller), deposit: id, document: None };
     let list: Vec<_> = documents.iter().map(|d| d.id).collect();
     let begun = trail.begin(serde_json::json!({ "zip": list })).await?;
     let (outlet, body) = outlet(None);

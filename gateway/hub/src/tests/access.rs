@@ -37,13 +37,18 @@ const fn own(method: &'static str, path: &'static str, status: u16) -> Row {
     Row { method, path, access: Access::Account, sender: all, recipient: all, stranger: all }
 }
 
+/// The same, open to a delegate whose delegation is not limited to one procedure.
+const fn delegable(row: Row) -> Row {
+    Row { access: Access::Delegable, ..row }
+}
+
 const fn public(method: &'static str, path: &'static str, status: u16) -> Row {
     Row { access: Access::Public, ..own(method, path, status) }
 }
 
 /// What only the sender may do.
 const fn senders(method: &'static str, path: &'static str, sender: [u16; 4]) -> Row {
-    Row { method, path, access: Access::Account, sender, recipient: NOBODY, stranger: NOBODY }
+    delegable(Row { method, path, access: Access::Account, sender, recipient: NOBODY, stranger: NOBODY })
 }
 
 /// What the recipient may do too once the deposit is available, and until it expires.
@@ -58,9 +63,9 @@ const MATRIX: &[Row] = &[
     // By session only.
     own("POST", "/api/v1/tokens", 403),
     own("GET", "/api/v1/tokens", 200),
-    senders("DELETE", "/api/v1/tokens/{id}", always(204)),
-    own("POST", "/api/v1/deposits", 201),
-    own("GET", "/api/v1/deposits", 200),
+    Row { access: Access::Account, ..senders("DELETE", "/api/v1/tokens/{id}", always(204)) },
+    delegable(own("POST", "/api/v1/deposits", 201)),
+    delegable(own("GET", "/api/v1/deposits", 200)),
     shared("GET", "/api/v1/deposits/{id}", always(200)),
     senders("DELETE", "/api/v1/deposits/{id}", [204, 409, 409, 409]),
     senders("POST", "/api/v1/deposits/{id}/send", [202, 409, 409, 409]),
@@ -70,7 +75,7 @@ const MATRIX: &[Row] = &[
     public("OPTIONS", "/api/v1/uploads", 204),
     // Into the deposit.
     senders("POST", "/api/v1/uploads", [201, 409, 409, 409]),
-    own("GET", "/api/v1/uploads", 200),
+    delegable(own("GET", "/api/v1/uploads", 200)),
     public("OPTIONS", "/api/v1/uploads/{id}", 204),
     senders("HEAD", "/api/v1/uploads/{id}", [200, 200, 200, 410]),
     senders("PATCH", "/api/v1/uploads/{id}", [204, 204, 204, 410]),
@@ -174,7 +179,7 @@ on_both! {
                         let reply = w.call(ask).await;
                         let expected = if row.access == Access::Public { row.sender[stage] } else { 401 };
                         assert_eq!(reply.status, expected, "{}", said(who));
-                        if row.access == Access::Account && row.method != "HEAD" {
+                        if row.access != Access::Public && row.method != "HEAD" {
                             assert_eq!(reply.json()["code"], "sign-in-required");
                             assert!(reply.header("www-authenticate").is_some());
                         }
@@ -188,7 +193,7 @@ on_both! {
                 ] {
                     let missing = w.call(unknown.ask(&w, row).by(caller)).await;
                     let about_something = row.path.contains("{id}") || row.path == "/api/v1/uploads" && row.method == "POST";
-                    if about_something && row.access == Access::Account {
+                    if about_something && row.access != Access::Public {
                         assert_eq!(missing.status, 404, "{} of nothing", said(who));
                     }
                     let reply = w.call(objects.ask(&w, row).by(caller)).await;
@@ -202,6 +207,50 @@ on_both! {
         }
     }
 
+    /// A delegate may what their delegator may, where the route allows it, while the delegation lasts.
+    async fn every_route_and_every_delegate(dialect) {
+        let w = Ground::on(dialect).options(|o| o.pending_uploads = 1000).build().await;
+        let delegate = account(&w.hub, w.sender.organisation, "collegue@cabinet.example", "Collègue").await;
+        let (now, day) = (w.now(), DAY);
+        let whole = w.delegated(&w.sender, &delegate, None, now, now.plus_seconds(day)).await;
+        let limited = w.delegated(&w.sender, &delegate, Some(uuid::Uuid::now_v7()), now, now.plus_seconds(day)).await;
+        let past = w.delegated(&w.sender, &delegate, None, now.plus_seconds(-day), now).await;
+        let future = w.delegated(&w.sender, &delegate, None, now.plus_seconds(1), now.plus_seconds(day)).await;
+        let revoked = w.delegated(&w.sender, &delegate, None, now, now.plus_seconds(day)).await;
+        w.change("UPDATE delegations SET revoked = $2 WHERE id = $1", args![revoked, now]).await;
+        let anothers = w.delegated(&w.sender, &w.recipient, None, now, now.plus_seconds(day)).await;
+        let closed = account(&w.hub, w.sender.organisation, "parti@cabinet.example", "Parti").await;
+        let of_closed = w.delegated(&closed, &delegate, None, now, now.plus_seconds(day)).await;
+        w.change("UPDATE boxes SET closed = $2 WHERE id = $1", args![closed.id.0, now]).await;
+        for row in MATRIX.iter().filter(|row| row.access != Access::Public) {
+            let objects = Objects::at(&w, "draft").await;
+            let ask = |delegation: String| objects.ask(&w, row).by(&delegate).header("pli-delegation", delegation);
+            let said = format!("{} {}", row.method, row.path);
+            for refused in [limited, past, future, revoked, anothers, of_closed, uuid::Uuid::now_v7()] {
+                let scoped = refused == limited && row.access == Access::Scoped;
+                if !scoped {
+                    assert_eq!(w.call(ask(refused.to_string())).await.status, 403, "{said}");
+                }
+            }
+            assert_eq!(w.call(ask("x".into())).await.status, 403, "{said}");
+            // Without naming a delegation, the delegate is a stranger.
+            if row.sender[0] != row.stranger[0] {
+                assert_eq!(w.call(objects.ask(&w, row).by(&delegate)).await.status, row.stranger[0], "{said}");
+            }
+            let expected = if row.access == Access::Account { 403 } else { row.sender[0] };
+            assert_eq!(w.call(ask(whole.to_string())).await.status, expected, "{said}");
+        }
+        // « X pour Y »: what was done says by whom and for whom.
+        let rows = w.rows("SELECT DISTINCT actor FROM events WHERE on_behalf = $1", args![w.sender.id.0]).await;
+        assert_eq!(rows.iter().map(|row| row.get::<uuid::Uuid>("actor").unwrap()).collect::<Vec<_>>(), [delegate.id.0]);
+        // It ends in the middle of the work.
+        let draft = w.draft().await;
+        let show = || ask("GET", format!("/api/v1/deposits/{draft}")).by(&delegate).header("pli-delegation", whole.to_string());
+        w.call(show()).await.expect(200);
+        w.pass(DAY);
+        w.call(show()).await.problem(403, "not-delegated");
+    }
+
     async fn paths_and_methods_that_are_none(dialect) {
         let w = World::on(dialect).await;
         w.call(ask("GET", "/api/v1/nulle/part").by(&w.sender)).await.problem(404, "not-found");
@@ -210,7 +259,7 @@ on_both! {
             let path = row.path.replace("{id}", &DepositId::new().to_string());
             w.call(ask("PUT", path).by(&w.sender)).await.problem(405, "method-not-allowed");
             let path = row.path.replace("{id}", "pas-un-identifiant");
-            if row.access == Access::Account && path != row.path {
+            if row.access != Access::Public && path != row.path {
                 let reply = w.call(ask(row.method, path).by(&w.sender)).await;
                 assert!(reply.status.is_client_error(), "{} {}", row.method, row.path);
             }

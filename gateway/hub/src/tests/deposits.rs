@@ -66,7 +66,7 @@ on_both! {
         for body in [json!({}), json!({ "recipients": to, "autre": 1 }), json!({ "recipients": "x" }), json!([1])] {
             assert!(w.call(new(&body).by(&w.sender)).await.status.is_client_error());
         }
-        w.change("UPDATE accounts SET disabled = 1 WHERE id = $1", args![w.recipient.id.0]).await;
+        w.change("UPDATE boxes SET closed = 1 WHERE id = $1", args![w.recipient.id.0]).await;
         w.call(new(&json!({ "recipients": to })).by(&w.sender)).await.problem(422, "unknown-recipient");
         assert_eq!(w.number("SELECT COUNT(*) AS n FROM deposits", args![]).await, 0);
         assert_eq!(w.number("SELECT COUNT(*) AS n FROM recipients", args![]).await, 0);

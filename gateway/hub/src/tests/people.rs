@@ -73,7 +73,7 @@ on_both! {
             answers.push((reply.body.clone(), reply.headers.clone()));
         }
         assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "the answer is the same");
-        w.change("UPDATE accounts SET disabled = 1 WHERE address = $1", args![address]).await;
+        w.change("UPDATE boxes SET closed = 1 WHERE address = $1", args![address]).await;
         let disabled = w.call(sign_in(address, PASSWORD)).await.problem(401, "sign-in-refused");
         assert_eq!(disabled.body, answers[0].0);
         assert_eq!(w.number("SELECT COUNT(*) AS n FROM sessions", args![]).await, 0);
@@ -201,7 +201,7 @@ on_both! {
         let w = World::on(dialect).await;
         let secret = session(&w).await;
         w.call(ask("GET", "/api/v1/me").by(&w.sender)).await.expect(200);
-        w.change("UPDATE accounts SET disabled = 1", args![]).await;
+        w.change("UPDATE boxes SET closed = 1", args![]).await;
         w.call(ask("GET", "/api/v1/me").by(&w.sender)).await.problem(401, "sign-in-required");
         w.call(with_cookie("GET", "/api/v1/me", &secret)).await.problem(401, "sign-in-required");
         let token = NewToken { name: "x".into(), days: 1 };
@@ -239,7 +239,7 @@ on_both! {
         assert_eq!(admin::add_token(&w.hub, "inconnue@y.example", &token).await.err().unwrap().code().status(), 404);
         // No address in the journal.
         assert!(w.journal().await.iter().all(|told| !told.detail.to_string().contains('@')));
-        let hash = &w.rows("SELECT password FROM accounts WHERE address = 'x@y.example'", args![]).await[0];
+        let hash = &w.rows("SELECT a.password FROM accounts a JOIN boxes b ON b.id = a.id WHERE b.address = 'x@y.example'", args![]).await[0];
         assert!(hash.get::<String>("password").unwrap().starts_with("$argon2id$"));
     }
 }
