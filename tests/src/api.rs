@@ -194,6 +194,20 @@ impl Api {
         self.send(self.tus(Method::HEAD, upload)).await?.expect(200)?.offset()
     }
 
+    /// The durable offset of an unfinished upload as the list tells it, which touches nothing: HEAD ends a writer
+    /// that is under way.
+    ///
+    /// # Errors
+    /// The connection failed, or there is no such unfinished upload.
+    pub async fn watched(&self, upload: &str) -> Result<u64> {
+        let id = upload.rsplit('/').next().unwrap_or_default();
+        self.pending()
+            .await?
+            .get(id)
+            .copied()
+            .with_context(|| format!("{upload} is not among the unfinished"))
+    }
+
     /// One PATCH with these bytes at this offset.
     ///
     /// # Errors

@@ -31,7 +31,7 @@ async fn killed_after(backend: Backend, fed_bytes: u64, durable: u64) -> Result<
     }
     until("the bytes to reach the gateway", async || {
         let there = front.up() - before > fed_bytes && site.unread()? == 0;
-        Ok((there && exchange.api.offset(&upload.location).await? == durable).then_some(()))
+        Ok((there && exchange.api.watched(&upload.location).await? == durable).then_some(()))
     })
     .await?;
     gateway.kill().await?;
@@ -92,7 +92,7 @@ async fn killed_again_and_again(backend: Backend) -> Result<()> {
         let writer = tokio::spawn(async move { through.patch_rest(&address, durable, content).await });
         until("the bytes to go up", async || Ok((front.up() - from >= after).then_some(()))).await?;
         // What is told just before the kill must hold after it.
-        let told = exchange.api.offset(&upload.location).await?;
+        let told = exchange.api.watched(&upload.location).await?;
         gateway.kill().await?;
         ensure!(writer.await?.is_err(), "an answer from a gateway that was killed");
         gateway = site.start().await?;
@@ -219,14 +219,14 @@ async fn no_plaintext(backend: Backend) -> Result<()> {
     let location = made.header("location").unwrap_or_default().to_owned();
     // A tail that ends inside a block of SHA-256, twice, so that it is taken up again.
     exchange.api.patch(&location, 0, bytes[..(4 * MIB + 163) as usize].to_vec()).await?.expect(204)?;
-    let offset = exchange.api.offset(&location).await?;
+    let offset = exchange.api.watched(&location).await?;
     ensure!(offset == 4 * MIB + 163);
     let (feed, body) = fed();
     let (through, address) = (exchange.api.clone(), location.clone());
     let writer = tokio::spawn(async move { through.patch(&address, offset, body).await });
     feed.send(bytes[offset as usize..].to_vec()).await?;
     until("a segment", async || {
-        Ok((exchange.api.offset(&location).await? > offset && site.unread()? == 0).then_some(()))
+        Ok((exchange.api.watched(&location).await? > offset && site.unread()? == 0).then_some(()))
     })
     .await?;
     let open = gateway.open_files_holding(canary)?;

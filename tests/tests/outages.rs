@@ -38,7 +38,7 @@ impl Midway {
         let writer = tokio::spawn(async move { api.patch(&address, 0, body).await });
         feed.send(upload.content.bytes(0, 5 * MIB)).await?;
         until("the first segment", async || {
-            Ok((exchange.api.offset(&upload.location).await? == 4 * MIB).then_some(()))
+            Ok((exchange.api.watched(&upload.location).await? == 4 * MIB).then_some(()))
         })
         .await?;
         Ok(Self { feed, writer })
@@ -295,7 +295,7 @@ async fn stopped_during_an_upload(backend: Backend) -> Result<()> {
         feed.send(upload.content.bytes(at, (at + (1 << 17)).min(sent))).await?;
     }
     until("the gateway to read all of it", async || {
-        let durable = exchange.api.offset(&upload.location).await?;
+        let durable = exchange.api.watched(&upload.location).await?;
         Ok((front.up() > sent && site.unread()? == 0 && durable == 4 * MIB).then_some(()))
     })
     .await?;

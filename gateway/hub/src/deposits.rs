@@ -239,7 +239,7 @@ pub(crate) async fn discard(
     let now = hub.now();
     let mut tx = hub.db().write().await?;
     lock_draft(&mut tx, &caller, id).await?;
-    let uploads = remove_draft(&mut tx, now, id).await?;
+    let uploads = remove_draft(&mut tx, id).await?;
     Event::new("deposit.discarded").by(&caller).deposit(id).write(&mut tx, now).await?;
     tx.commit().await?;
     uploads.into_iter().for_each(|upload| hub.end_writer(upload));
@@ -248,12 +248,12 @@ pub(crate) async fn discard(
 }
 
 /// Removes a locked draft with its documents; gives their uploads, whose writers are to be ended.
-pub(crate) async fn remove_draft(tx: &mut Tx, now: Time, id: DepositId) -> Result<Vec<UploadId>> {
+pub(crate) async fn remove_draft(tx: &mut Tx, id: DepositId) -> Result<Vec<UploadId>> {
     // All uploads at once, before the quota is touched: writers take these in the same order.
     let sql = "UPDATE uploads SET fence = fence + 1 WHERE deposit = $1 RETURNING id";
     let uploads = tx.rows(sql, args![id.0]).await?;
     for document in documents::ids_of_deposit(tx, id).await? {
-        documents::remove(tx, now, document).await?;
+        documents::remove(tx, document).await?;
     }
     tx.execute("UPDATE uploads SET deposit = NULL WHERE deposit = $1", args![id.0]).await?;
     tx.execute("DELETE FROM recipients WHERE deposit = $1", args![id.0]).await?;

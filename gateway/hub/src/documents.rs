@@ -274,10 +274,10 @@ async fn damaged(hub: &Hub, job: &Job, id: DocumentId) -> Result<()> {
 }
 
 /// Ends every upload of a document: keys at once, objects by a job.
-async fn end_uploads(tx: &mut Tx, now: Time, id: DocumentId) -> Result<()> {
+async fn end_uploads(tx: &mut Tx, id: DocumentId) -> Result<()> {
     let rows = tx.rows("SELECT id FROM uploads WHERE document = $1", args![id.0]).await?;
     for row in &rows {
-        uploads::end(tx, now, UploadId(row.get::<Uuid>("id")?)).await?;
+        uploads::end(tx, UploadId(row.get::<Uuid>("id")?)).await?;
     }
     // Held, not only read: a rotation that replaces the manifest meanwhile would leave the new one behind.
     let sql = "UPDATE documents SET finished = finished WHERE id = $1 RETURNING manifest";
@@ -289,8 +289,8 @@ async fn end_uploads(tx: &mut Tx, now: Time, id: DocumentId) -> Result<()> {
 }
 
 /// Takes a document out of a draft, as if it had not been.
-pub(crate) async fn remove(tx: &mut Tx, now: Time, id: DocumentId) -> Result<()> {
-    end_uploads(tx, now, id).await?;
+pub(crate) async fn remove(tx: &mut Tx, id: DocumentId) -> Result<()> {
+    end_uploads(tx, id).await?;
     tx.execute("DELETE FROM document_parts WHERE document = $1", args![id.0]).await?;
     tx.execute("UPDATE uploads SET document = NULL, deposit = NULL WHERE document = $1", args![id.0]).await?;
     tx.execute("DELETE FROM documents WHERE id = $1", args![id.0]).await?;
@@ -299,7 +299,7 @@ pub(crate) async fn remove(tx: &mut Tx, now: Time, id: DocumentId) -> Result<()>
 
 /// Crypto-erasure: no key is left to open anything; the row stays, with its digest, as evidence.
 pub(crate) async fn erase(tx: &mut Tx, now: Time, id: DocumentId) -> Result<()> {
-    end_uploads(tx, now, id).await?;
+    end_uploads(tx, id).await?;
     tx.execute(
         "UPDATE documents SET state = $2, manifest = NULL, wrapped_for = NULL WHERE id = $1",
         args![id.0, DocumentState::Erased.as_str()],

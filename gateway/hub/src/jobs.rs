@@ -43,7 +43,7 @@ pub(crate) async fn objects_to_delete(hub: &Hub) -> Result<HashSet<String>> {
     let mut objects = HashSet::new();
     let mut after = None;
     loop {
-        let page = hub.db().jobs(&JobFilter { kind: Some(DELETE), after, ..JobFilter::default() }).await?;
+        let page = hub.db().jobs(JobFilter { kind: Some(DELETE), after, ..JobFilter::default() }).await?;
         let Some(last) = page.last() else { return Ok(objects) };
         after = Some(last.id);
         for job in page.iter().filter(|job| job.state != JobState::Dead) {

@@ -39,10 +39,11 @@ use blocks::BlockPool;
 use pli_api::{Time, UploadId};
 use pli_storage::{Blobs, Db, Migration};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The migrations of the hub's tables; owner `hub`.
 pub const MIGRATIONS: &[Migration] =
@@ -127,7 +128,7 @@ struct Inner {
     clock: Clock,
     blocks: BlockPool,
     /// The writer that each upload has in this process, so that a newer one ends it at once.
-    writers: Mutex<HashMap<UploadId, (i64, CancellationToken)>>,
+    writers: Mutex<HashMap<UploadId, Registered>>,
     stop: CancellationToken,
     running: tokio_util::task::TaskTracker,
     /// Rung when a job was enqueued here, so that it does not wait for the next look.
@@ -236,25 +237,46 @@ impl Hub {
     /// one after the other may come here the other way round: the greater fence stays.
     fn take_writer(&self, upload: UploadId, fence: i64) -> Writer {
         let token = self.inner.stop.child_token();
+        let (retired, gone) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
         if let Ok(mut writers) = self.inner.writers.lock() {
             match writers.get(&upload) {
-                Some((newer, _)) if *newer > fence => token.cancel(),
+                Some(newer) if newer.fence > fence => token.cancel(),
                 _ => {
-                    if let Some((_, older)) = writers.insert(upload, (fence, token.clone())) {
-                        older.cancel();
+                    let registered = Registered {
+                        fence,
+                        token: token.clone(),
+                        retired: Arc::clone(&retired),
+                        gone: gone.clone(),
+                    };
+                    if let Some(older) = writers.insert(upload, registered) {
+                        older.token.cancel();
                     }
                 }
             }
         }
-        Writer { hub: self.clone(), upload, fence, token }
+        Writer { hub: self.clone(), upload, fence, token, retired, _gone: gone.drop_guard() }
     }
 
     /// Ends this process's writer of an upload, if it has one.
     fn end_writer(&self, upload: UploadId) {
         if let Ok(mut writers) = self.inner.writers.lock()
-            && let Some((_, writer)) = writers.remove(&upload)
+            && let Some(writer) = writers.remove(&upload)
         {
-            writer.cancel();
+            writer.token.cancel();
+        }
+    }
+
+    /// Ends this process's writer of an upload, if it has one, once what it has received is durable.
+    async fn retire_writer(&self, upload: UploadId) {
+        let gone = self.inner.writers.lock().ok().and_then(|writers| {
+            let writer = writers.get(&upload)?;
+            writer.retired.store(true, Ordering::SeqCst);
+            writer.token.cancel();
+            Some(writer.gone.clone())
+        });
+        if let Some(gone) = gone {
+            // A store that takes longer loses this writer's last segments, which nobody was told of.
+            let _ = tokio::time::timeout(RETIRING, gone.cancelled()).await;
         }
     }
 
@@ -263,18 +285,32 @@ impl Hub {
     }
 }
 
+/// How long a writer that is retired may take to make durable what it has received.
+const RETIRING: Duration = Duration::from_secs(10);
+
+/// A writer of this process, as others reach it.
+struct Registered {
+    fence: i64,
+    token: CancellationToken,
+    retired: Arc<AtomicBool>,
+    gone: CancellationToken,
+}
+
 /// The right to write an upload, until a newer writer takes it.
 struct Writer {
     hub: Hub,
     upload: UploadId,
     fence: i64,
     token: CancellationToken,
+    /// Set when it ends because its owner resumes: what it has received is kept.
+    retired: Arc<AtomicBool>,
+    _gone: DropGuard,
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
         if let Ok(mut writers) = self.hub.inner.writers.lock()
-            && writers.get(&self.upload).is_some_and(|(fence, _)| *fence == self.fence)
+            && writers.get(&self.upload).is_some_and(|writer| writer.fence == self.fence)
         {
             writers.remove(&self.upload);
         }

@@ -20,6 +20,8 @@ use http_body_util::BodyExt as _;
 use pli_api::{DocumentId, OrganisationId, ProblemCode, Time, UploadId, UploadKind};
 use pli_seal::{ContentDigest, DocumentKey, Filling, SealError, SegmentRow};
 use pli_storage::{Class, DbError, ObjectKey, Tx, args};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -67,6 +69,8 @@ pub(crate) enum Ended {
     Stopping,
     /// Because a newer writer came, or the upload was terminated.
     TakenOver,
+    /// Because its owner asks how far it came, to resume.
+    Retired,
     /// Past what the upload or the limit allows.
     TooLarge,
 }
@@ -130,7 +134,7 @@ pub(crate) async fn receive(
     let share =
         hub.inner.blocks.share(hub.options().upload_memory.max(2 * hub.options().segment_size + (4 << 20)));
     let staged = checksum.is_some();
-    let token = target.writer.token.clone();
+    let (token, retired) = (target.writer.token.clone(), Arc::clone(&target.writer.retired));
     let key = target.key.clone();
 
     let sealer = tokio::spawn(seal(key.clone(), digest, filled, to_store));
@@ -138,6 +142,7 @@ pub(crate) async fn receive(
     let mut reader = Reader {
         hub: &hub,
         token,
+        retired,
         key,
         share,
         tail,
@@ -150,7 +155,7 @@ pub(crate) async fn receive(
     // What arrived before a cut is kept as a short segment; with a checksum it cannot be judged, and is not.
     let keep = match ended {
         Ok(Ended::Body) => true,
-        Ok(Ended::Cut | Ended::Slow | Ended::Stopping) => !staged,
+        Ok(Ended::Cut | Ended::Slow | Ended::Stopping | Ended::Retired) => !staged,
         _ => false,
     };
     let flushed = if keep { reader.hand_over().await } else { Ok(()) };
@@ -205,6 +210,7 @@ fn restore(saved: Option<&[u8]>, key: &DocumentKey, at: u64) -> Result<ContentDi
 struct Reader<'h> {
     hub: &'h Hub,
     token: CancellationToken,
+    retired: Arc<AtomicBool>,
     key: DocumentKey,
     share: Share,
     tail: Option<Piece>,
@@ -248,7 +254,13 @@ impl Reader<'_> {
     }
 
     fn cancelled(&self) -> Ended {
-        if self.hub.stopping() { Ended::Stopping } else { Ended::TakenOver }
+        if self.hub.stopping() {
+            Ended::Stopping
+        } else if self.retired.load(Ordering::SeqCst) {
+            Ended::Retired
+        } else {
+            Ended::TakenOver
+        }
     }
 
     /// Puts the content of a short last segment in front of the new bytes. False when the writer was
@@ -489,7 +501,8 @@ impl Committer {
         // First of all: two writers of one upload meet here, and the one who lost it has done nothing.
         let moved = tx
             .execute(
-                "UPDATE uploads SET received = $3, segments = $4, reserved = $5, expires = $6, state = $7,
+                "UPDATE uploads SET received = $3, segments = $4, reserved = $5, state = $7,
+                        expires = CASE WHEN expires > $6 THEN expires ELSE $6 END,
                         digest = COALESCE($8, digest), digest_before = COALESCE($9, digest_before)
                  WHERE id = $1 AND fence = $2 AND state = 'pending' AND received = $10",
                 args![

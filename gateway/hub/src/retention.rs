@@ -91,8 +91,8 @@ async fn stale_upload(hub: &Hub, id: UploadId) -> Result<()> {
     ]);
     let Some(row) = tx.optional(sql, args![id.0, now]).await? else { return Ok(()) };
     match row.get::<Option<Uuid>>("document")? {
-        Some(document) => documents::remove(&mut tx, now, DocumentId(document)).await?,
-        None => uploads::end(&mut tx, now, id).await?,
+        Some(document) => documents::remove(&mut tx, DocumentId(document)).await?,
+        None => uploads::end(&mut tx, id).await?,
     }
     Event::new("upload.expired").detail(serde_json::json!({ "upload": id })).write(&mut tx, now).await?;
     tx.commit().await?;
@@ -120,7 +120,7 @@ async fn forgotten_draft(hub: &Hub, id: DepositId) -> Result<()> {
     if held == 0 {
         return Ok(());
     }
-    let uploads = deposits::remove_draft(&mut tx, now, id).await?;
+    let uploads = deposits::remove_draft(&mut tx, id).await?;
     Event::new("deposit.forgotten").deposit(id).write(&mut tx, now).await?;
     tx.commit().await?;
     uploads.into_iter().for_each(|upload| hub.end_writer(upload));

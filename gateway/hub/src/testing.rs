@@ -296,6 +296,10 @@ impl World {
     }
 
     /// A document received whole, not yet finished.
+    pub(crate) async fn watched(&self, id: UploadId) -> usize {
+        watched(&self.hub, &self.sender, id).await
+    }
+
     pub(crate) async fn upload(&self, deposit: DepositId, name: &str, content: &[u8]) -> DocumentId {
         let begun = self.begin(deposit, name, Some(content.len())).await;
         if !content.is_empty() {
@@ -510,6 +514,13 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl 
         }
     };
     assert!(tokio::time::timeout(Duration::from_secs(60), patience).await.is_ok(), "never: {what}");
+}
+
+/// The durable offset as the list tells it, which touches nothing.
+pub(crate) async fn watched(hub: &Hub, who: &Who, id: UploadId) -> usize {
+    let list = call(hub, ask("GET", "/api/v1/uploads").by(who)).await.expect(200).json();
+    let item = list["items"].as_array().unwrap().iter().find(|item| item["id"] == id.to_string()).cloned();
+    item.unwrap()["offset"].as_u64().unwrap() as usize
 }
 
 pub(crate) async fn offset(hub: &Hub, who: &Who, id: UploadId) -> usize {

@@ -348,8 +348,29 @@ pub(crate) async fn state(
     answer(upload_state(&hub, &caller, id, &headers).await)
 }
 
+/// Makes the offset that HEAD is about to tell hold until the next PATCH. Who asks is about to resume, and the
+/// connection that was cut may still stand here: its writer ends now, with what it received, and one on another
+/// node can no longer commit. Whoever only watches asks the list of unfinished uploads.
+async fn settle(hub: &Hub, caller: &Caller, id: UploadId) -> Result<()> {
+    let pending =
+        "SELECT 1 AS one FROM uploads WHERE id = $1 AND owner = $2 AND state = 'pending' AND kind <> 'final'";
+    if hub.db().optional(pending, args![id.0, caller.account.0]).await?.is_none() {
+        return Ok(());
+    }
+    hub.retire_writer(id).await;
+    let mut tx = hub.db().write().await?;
+    tx.execute(
+        "UPDATE uploads SET fence = fence + 1 WHERE id = $1 AND owner = $2 AND state = 'pending'",
+        args![id.0, caller.account.0],
+    )
+    .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
 async fn upload_state(hub: &Hub, caller: &Caller, id: UploadId, headers: &HeaderMap) -> Result<Response> {
     tus::resumable(headers)?;
+    settle(hub, caller, id).await?;
     let row = hub
         .db()
         .optional(
@@ -452,7 +473,7 @@ async fn write(
         }
         Ended::Slow => Err(Fault::new(ProblemCode::TooSlow).with(tus::UPLOAD_OFFSET, offset)),
         Ended::Stopping => Err(Fault::new(ProblemCode::Stopping).with(tus::UPLOAD_OFFSET, offset)),
-        Ended::TakenOver => Err(ProblemCode::TakenOver.into()),
+        Ended::TakenOver | Ended::Retired => Err(ProblemCode::TakenOver.into()),
         Ended::TooLarge => {
             Err(Fault::because(ProblemCode::TooLarge, "Plus d'octets que la taille annoncée."))
         }
@@ -605,10 +626,10 @@ async fn terminate_upload(hub: &Hub, caller: &Caller, id: UploadId, headers: &He
     }
     match row.get::<Option<Uuid>>("document")? {
         Some(document) => {
-            documents::remove(&mut tx, now, DocumentId(document)).await?;
+            documents::remove(&mut tx, DocumentId(document)).await?;
         }
         None => {
-            end(&mut tx, now, id).await?;
+            end(&mut tx, id).await?;
         }
     }
     Event::new("upload.terminated")
@@ -624,7 +645,7 @@ async fn terminate_upload(hub: &Hub, caller: &Caller, id: UploadId, headers: &He
 
 /// Ends an upload: its key and what its owner said of it are deleted at once, its objects by a job, its
 /// bytes given back to the quota. The row stays, so that its address answers « gone » and not « never was ».
-pub(crate) async fn end(tx: &mut Tx, now: Time, upload: UploadId) -> Result<(), DbError> {
+pub(crate) async fn end(tx: &mut Tx, upload: UploadId) -> Result<(), DbError> {
     let row = tx
         .optional(
             "UPDATE uploads SET state = 'ended', fence = fence + 1, wrapped_key = NULL, wrapped_for = NULL,

@@ -256,7 +256,7 @@ on_both! {
             async move { call(&hub, ask).await }
         });
         assert!(feed.give(&content[100..SEGMENT + 5000]).await);
-        until("a segment", || async { w.offset(up.id).await == SEGMENT }).await;
+        until("a segment", || async { w.watched(up.id).await == SEGMENT }).await;
         w.patch(up.id, 100, b"xyz").await.problem(409, "wrong-offset");
         w.patch(up.id, SEGMENT + 5000, b"xyz").await.problem(409, "wrong-offset");
         assert!(feed.give(&content[SEGMENT + 5000..]).await);
@@ -496,7 +496,7 @@ on_both! {
         let ask = append(up.id, 0).body(body).by(&w.sender);
         let running = tokio::spawn(async move { call(&hub, ask).await });
         assert!(feed.give(&content[..SEGMENT + 100]).await);
-        until("a segment", || async { w.offset(up.id).await == SEGMENT }).await;
+        until("a segment", || async { w.watched(up.id).await == SEGMENT }).await;
         w.call(tus("DELETE", format!("/api/v1/uploads/{}", up.id)).by(&w.sender)).await.expect(204);
         // At once, though the client sends nothing more.
         running.await.unwrap().problem(409, "taken-over");
@@ -772,7 +772,7 @@ on_both! {
                 assert!(feed.give(&content[given..next]).await);
                 given = next;
             }
-            until("the offset of a segment", || async { w.offset(up.id).await == segment * SEGMENT }).await;
+            until("the offset of a segment", || async { w.watched(up.id).await == segment * SEGMENT }).await;
             assert_eq!(w.stored(up.id).await, &content[..segment * SEGMENT]);
         }
         assert_eq!(w.hub.running_transfers(), 1);
@@ -795,11 +795,11 @@ on_both! {
         let ask = append(up.id, 0).body(body).by(&w.sender);
         let running = tokio::spawn(async move { call(&hub, ask).await });
         assert!(feed.give(&content[..SEGMENT + 1000]).await);
-        until("a segment", || async { w.offset(up.id).await == SEGMENT }).await;
+        until("a segment", || async { w.watched(up.id).await == SEGMENT }).await;
         running.abort();
         assert!(running.await.is_err());
         feed.cut().await;
-        until("the rest", || async { w.offset(up.id).await == SEGMENT + 1000 }).await;
+        until("the rest", || async { w.watched(up.id).await == SEGMENT + 1000 }).await;
         w.hub.transfers_ended().await;
         w.patch(up.id, SEGMENT + 1000, &content[SEGMENT + 1000..]).await.expect(204);
         w.jobs().await;
@@ -887,6 +887,45 @@ on_both! {
         older.await.unwrap().problem(409, "taken-over");
         assert!(w.told("segment.damaged").await.is_empty());
         w.patch(up.id, 1000, &content[1000..]).await.expect(204);
+        w.jobs().await;
+        w.holds(up.document.unwrap(), &content).await;
+        w.is_sound().await;
+    }
+
+    /// A client that was cut asks how far it came while its old connection still stands here: what it is told
+    /// holds until it goes on.
+    async fn what_head_tells_holds(dialect) {
+        let (w, deposit) = first(dialect).await;
+        let node = w.node().await;
+        let content = noise(34, 2 * SEGMENT);
+        let up = w.begin(deposit, "a", Some(content.len())).await;
+        let open = async |at: usize| {
+            let (feed, body) = Feed::new();
+            let hub = w.hub.clone();
+            let ask = append(up.id, at).body(body).by(&w.sender);
+            let older = tokio::spawn(async move { call(&hub, ask).await });
+            assert!(feed.give(&content[at..at + 1000]).await);
+            // The channel holds one: that it takes these says that the one before was taken.
+            assert!(feed.give(&[]).await && feed.give(&[]).await);
+            (feed, older)
+        };
+        let (feed, older) = open(0).await;
+        assert_eq!(w.watched(up.id).await, 0, "whoever watches ends nothing");
+        assert_eq!(w.hub.running_transfers(), 1);
+        assert_eq!(w.offset(up.id).await, 1000, "what was received is kept");
+        assert!(!feed.give(&content[1000..]).await, "nobody listens any more");
+        older.await.unwrap().problem(409, "taken-over");
+        assert_eq!(w.hub.running_transfers(), 0);
+        // Asked of another node, which cannot reach the older writer: that one has lost the upload.
+        let (feed, older) = open(1000).await;
+        assert_eq!(offset(&node, &w.sender, up.id).await, 1000);
+        drop(feed);
+        older.await.unwrap().problem(409, "taken-over");
+        w.patch(up.id, 1000, &content[1000..]).await.expect(204);
+        // Complete: asking changes nothing.
+        let fence = w.number("SELECT fence AS n FROM uploads WHERE id = $1", args![up.id.0]).await;
+        assert_eq!(w.offset(up.id).await, content.len());
+        assert_eq!(w.number("SELECT fence AS n FROM uploads WHERE id = $1", args![up.id.0]).await, fence);
         w.jobs().await;
         w.holds(up.document.unwrap(), &content).await;
         w.is_sound().await;
