@@ -19,8 +19,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::Body as _;
 use pli_api::tus::{self, Concat, Metadata};
 use pli_api::{
-    AccountId, DepositId, DocumentId, OrganisationId, Page, PendingUpload, ProblemCode, Time, UploadId,
-    UploadKind,
+    DepositId, DocumentId, OrganisationId, Page, PendingUpload, ProblemCode, Time, UploadId, UploadKind,
 };
 use pli_storage::{DbError, Row, Sql, Tx, args};
 use serde::Deserialize;
