@@ -212,8 +212,8 @@ on_both! {
                 assert_eq!(reply.header("tus-version"), Some("1.0.0"), "{method}");
             }
         }
-        assert_eq!(w.offset(up.id).await, 0);
         assert_eq!(w.number("SELECT fence AS n FROM uploads WHERE id = $1", args![up.id.0]).await, 0);
+        assert_eq!(w.offset(up.id).await, 0);
     }
 
     async fn another_type_of_content(dialect) {
