@@ -24,11 +24,12 @@ test: install
 	tests/env/with.sh postgres s3 -- cargo nextest run --workspace --locked
 	cargo test --workspace --doc --locked
 
-# The storage suite against Garage: one node, then three of which one is killed. Builds Garage once.
+# The storage suite against Garage: one node, then three of which one is killed. Builds Garage once. The whole
+# workspace is built, and not one package of it, which would build its dependencies anew with fewer features.
 test-garage: install
 	tests/env/garage.sh build
-	tests/env/with.sh garage1 -- cargo nextest run -p pli-storage --locked -E 'binary(suite) & test(s3)'
-	tests/env/with.sh garage3 -- cargo nextest run -p pli-storage --locked --run-ignored all -E 'binary(suite) & (test(s3) | test(garage::))'
+	tests/env/with.sh garage1 -- cargo nextest run --workspace --locked -E 'package(pli-storage) & binary(suite) & test(s3)'
+	tests/env/with.sh garage3 -- cargo nextest run --workspace --locked --run-ignored all -E 'package(pli-storage) & binary(suite) & (test(s3) | test(garage::))'
 
 lint: install
 	tests/env/install.sh lint

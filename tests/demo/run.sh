@@ -123,8 +123,10 @@ say "Base et stockage s'accordent, chaque segment s'ouvre"
 found=$("$pli" check --deep 2>&1) || die "des écarts ont été trouvés : $found"
 grep -E 'nommés par la base|Rien à signaler' <<<"$found"
 recent=$(grep -c 'récent que rien ne nomme' <<<"$found") || true
-echo "$recent objets récents que rien ne nomme : interrompus par la coupure, ils n'ont jamais été promis ;"
-echo "« pli check --remove-orphans 1 » les retire quand ils ont plus d'un jour"
+if [ "$recent" -gt 0 ]; then
+    echo "$recent objets récents que rien ne nomme : interrompus par la coupure, ils n'ont jamais été promis ;"
+    echo "« pli check --remove-orphans 1 » les retire quand ils ont plus d'un jour"
+fi
 
 say "Le serveur tourne"
 cat <<TXT

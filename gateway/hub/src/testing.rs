@@ -296,6 +296,13 @@ impl World {
     }
 
     /// A document received whole, not yet finished.
+    /// A PATCH under way, whose body the test feeds.
+    pub(crate) fn feed(&self, id: UploadId, at: usize) -> (Feed, tokio::task::JoinHandle<Reply>) {
+        let (feed, body) = Feed::new();
+        let (hub, ask) = (self.hub.clone(), append(id, at).body(body).by(&self.sender));
+        (feed, tokio::spawn(async move { call(&hub, ask).await }))
+    }
+
     pub(crate) async fn watched(&self, id: UploadId) -> usize {
         watched(&self.hub, &self.sender, id).await
     }

@@ -357,14 +357,21 @@ async fn settle(hub: &Hub, caller: &Caller, id: UploadId) -> Result<()> {
         return Ok(());
     }
     hub.retire_writer(id).await;
+    match raise_fence(hub, caller, id).await {
+        // Where no fence can be raised for want of room, no writer can commit either.
+        Err(DbError::Full(_)) => Ok(()),
+        raised => Ok(raised?),
+    }
+}
+
+async fn raise_fence(hub: &Hub, caller: &Caller, id: UploadId) -> Result<(), DbError> {
     let mut tx = hub.db().write().await?;
     tx.execute(
         "UPDATE uploads SET fence = fence + 1 WHERE id = $1 AND owner = $2 AND state = 'pending'",
         args![id.0, caller.account.0],
     )
     .await?;
-    tx.commit().await?;
-    Ok(())
+    tx.commit().await
 }
 
 async fn upload_state(hub: &Hub, caller: &Caller, id: UploadId, headers: &HeaderMap) -> Result<Response> {

@@ -526,7 +526,7 @@ async fn the_answer_to_a_commit_is_lost() {
     let (done, leave) = cut.between.lose_answer();
     assert!(feed.give(&cut.content[SEGMENT..2 * SEGMENT]).await);
     done.await.unwrap();
-    assert_eq!(cut.w.offset(cut.up.id).await, 2 * SEGMENT, "it was done");
+    assert_eq!(cut.w.watched(cut.up.id).await, 2 * SEGMENT, "it was done");
     leave.send(()).unwrap();
     assert!(feed.give(&cut.content[2 * SEGMENT..]).await);
     drop(feed);

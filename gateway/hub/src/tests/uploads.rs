@@ -212,8 +212,8 @@ on_both! {
                 assert_eq!(reply.header("tus-version"), Some("1.0.0"), "{method}");
             }
         }
-        assert_eq!(w.offset(up.id).await, 0);
         assert_eq!(w.number("SELECT fence AS n FROM uploads WHERE id = $1", args![up.id.0]).await, 0);
+        assert_eq!(w.offset(up.id).await, 0);
     }
 
     async fn another_type_of_content(dialect) {
@@ -491,10 +491,7 @@ on_both! {
         let (w, deposit) = first(dialect).await;
         let content = noise(11, 4 * SEGMENT);
         let up = w.begin(deposit, "a", Some(content.len())).await;
-        let (feed, body) = Feed::new();
-        let hub = w.hub.clone();
-        let ask = append(up.id, 0).body(body).by(&w.sender);
-        let running = tokio::spawn(async move { call(&hub, ask).await });
+        let (feed, running) = w.feed(up.id, 0);
         assert!(feed.give(&content[..SEGMENT + 100]).await);
         until("a segment", || async { w.watched(up.id).await == SEGMENT }).await;
         w.call(tus("DELETE", format!("/api/v1/uploads/{}", up.id)).by(&w.sender)).await.expect(204);
@@ -626,10 +623,7 @@ on_both! {
         let up = w.begin(deposit, "a", Some(content.len())).await;
         for jump in [-DAY, 3600, -3650 * DAY, 6 * DAY] {
             let at = w.offset(up.id).await;
-            let (feed, body) = Feed::new();
-            let hub = w.hub.clone();
-            let ask = append(up.id, at).body(body).by(&w.sender);
-            let running = tokio::spawn(async move { call(&hub, ask).await });
+            let (feed, running) = w.feed(up.id, at);
             assert!(feed.give(&content[at..at + SEGMENT / 2]).await);
             w.pass(jump);
             assert!(feed.give(&content[at + SEGMENT / 2..at + SEGMENT / 2 + 700]).await);
@@ -723,10 +717,7 @@ on_both! {
         let (w, deposit) = first(dialect).await;
         let content = noise(33, SEGMENT + 9);
         let up = w.begin(deposit, "a", Some(content.len())).await;
-        let (feed, body) = Feed::new();
-        let hub = w.hub.clone();
-        let ask = append(up.id, 0).body(body).by(&w.sender);
-        let running = tokio::spawn(async move { call(&hub, ask).await });
+        let (feed, running) = w.feed(up.id, 0);
         assert!(feed.give(&content[..1000]).await);
         feed.give_up().await;
         let slow = running.await.unwrap().problem(408, "too-slow");
@@ -761,10 +752,7 @@ on_both! {
         let (w, deposit) = first(dialect).await;
         let content = noise(16, 4 * SEGMENT + 10);
         let up = w.begin(deposit, "a", Some(content.len())).await;
-        let (feed, body) = Feed::new();
-        let hub = w.hub.clone();
-        let ask = append(up.id, 0).body(body).by(&w.sender);
-        let running = tokio::spawn(async move { call(&hub, ask).await });
+        let (feed, running) = w.feed(up.id, 0);
         let mut given = 0;
         for segment in 1..=4 {
             while given < segment * SEGMENT {
@@ -790,10 +778,7 @@ on_both! {
         let (w, deposit) = first(dialect).await;
         let content = noise(17, 2 * SEGMENT);
         let up = w.begin(deposit, "a", Some(content.len())).await;
-        let (feed, body) = Feed::new();
-        let hub = w.hub.clone();
-        let ask = append(up.id, 0).body(body).by(&w.sender);
-        let running = tokio::spawn(async move { call(&hub, ask).await });
+        let (feed, running) = w.feed(up.id, 0);
         assert!(feed.give(&content[..SEGMENT + 1000]).await);
         until("a segment", || async { w.watched(up.id).await == SEGMENT }).await;
         running.abort();
@@ -812,10 +797,7 @@ on_both! {
         let content = noise(18, 4 * SEGMENT);
         let up = w.begin(deposit, "a", Some(content.len())).await;
         w.patch(up.id, 0, &content[..500]).await.expect(204);
-        let (feed, body) = Feed::new();
-        let hub = w.hub.clone();
-        let ask = append(up.id, 500).body(body).by(&w.sender);
-        let older = tokio::spawn(async move { call(&hub, ask).await });
+        let (feed, older) = w.feed(up.id, 500);
         assert!(feed.give(&noise(99, SEGMENT / 2)).await, "another content, that must not be seen again");
         // Not one byte of the older is durable yet: the newer begins where it did.
         until("the older to have begun", || async {
@@ -838,10 +820,7 @@ on_both! {
         let content = noise(19, 4 * SEGMENT);
         let up = w.begin(deposit, "a", Some(content.len())).await;
         w.patch(up.id, 0, &content[..500]).await.expect(204);
-        let (feed, body) = Feed::new();
-        let hub = w.hub.clone();
-        let ask = append(up.id, 500).body(body).by(&w.sender);
-        let older = tokio::spawn(async move { call(&hub, ask).await });
+        let (feed, older) = w.feed(up.id, 500);
         assert!(feed.give(&content[500..1000]).await);
         until("the older to have begun", || async {
             w.number("SELECT fence AS n FROM uploads WHERE id = $1", args![up.id.0]).await == 2
@@ -872,10 +851,7 @@ on_both! {
         let content = noise(20, SEGMENT);
         let up = w.begin(deposit, "a", Some(content.len())).await;
         w.patch(up.id, 0, &content[..500]).await.expect(204);
-        let (feed, body) = Feed::new();
-        let hub = w.hub.clone();
-        let ask = append(up.id, 500).body(body).by(&w.sender);
-        let older = tokio::spawn(async move { call(&hub, ask).await });
+        let (feed, older) = w.feed(up.id, 500);
         until("the older to have begun", || async {
             w.number("SELECT fence AS n FROM uploads WHERE id = $1", args![up.id.0]).await == 2
         }).await;
@@ -900,10 +876,7 @@ on_both! {
         let content = noise(34, 2 * SEGMENT);
         let up = w.begin(deposit, "a", Some(content.len())).await;
         let open = async |at: usize| {
-            let (feed, body) = Feed::new();
-            let hub = w.hub.clone();
-            let ask = append(up.id, at).body(body).by(&w.sender);
-            let older = tokio::spawn(async move { call(&hub, ask).await });
+            let (feed, older) = w.feed(up.id, at);
             assert!(feed.give(&content[at..at + 1000]).await);
             // The channel holds one: that it takes these says that the one before was taken.
             assert!(feed.give(&[]).await && feed.give(&[]).await);
@@ -971,10 +944,7 @@ on_both! {
         let node = w.node().await;
         let content = noise(22, 2 * SEGMENT);
         let up = w.begin(deposit, "a", Some(content.len())).await;
-        let (feed, body) = Feed::new();
-        let hub = w.hub.clone();
-        let ask = append(up.id, 0).body(body).by(&w.sender);
-        let running = tokio::spawn(async move { call(&hub, ask).await });
+        let (feed, running) = w.feed(up.id, 0);
         assert!(feed.give(&content[..SEGMENT]).await && feed.give(&content[SEGMENT..SEGMENT + 1234]).await);
         // The channel holds one: that it takes the next says that the one before was taken.
         assert!(feed.give(&[]).await && feed.give(&[]).await);
@@ -1056,10 +1026,7 @@ on_both! {
         let holder = w.begin(deposit, "a", Some(content.len())).await;
         let waiter = w.begin(deposit, "b", Some(content.len())).await;
         w.patch(waiter.id, 0, &content[..10]).await.expect(204);
-        let (feed, body) = Feed::new();
-        let hub = w.hub.clone();
-        let ask = append(holder.id, 0).body(body).by(&w.sender);
-        let holding = tokio::spawn(async move { call(&hub, ask).await });
+        let (feed, holding) = w.feed(holder.id, 0);
         assert!(feed.give(&content[..500]).await && feed.give(&[]).await && feed.give(&[]).await);
         let hub = w.hub.clone();
         let ask = append(waiter.id, 10).octets(&content[10..]).by(&w.sender);
