@@ -615,44 +615,47 @@ impl Verified<'_> {
     /// [`SignatureError::Attachment`] when there is none, or more than one; [`SignatureError::Pdf`];
     /// [`SignatureError::Limit`] when it is longer.
     pub fn attachment(&self, name: &str, most: usize) -> Result<Attachment, SignatureError> {
-        let catalog = self.pdf.referred(self.pdf.trailer(), "Root")?;
-        let files = match catalog.dictionary()?.get("AF").map(|item| &item.value) {
-            Some(Value::Array(files)) => files.clone(),
-            Some(&Value::Reference(number, generation)) => {
-                match self.pdf.object((number, generation))?.item.value {
-                    Value::Array(files) => files,
-                    _ => return Err(SignatureError::Pdf("AF")),
-                }
-            }
-            _ => return Err(SignatureError::Attachment("none")),
-        };
-        if files.len() > ATTACHMENTS_MAX {
-            return Err(SignatureError::Limit("attachments"));
-        }
-        let mut found = None;
-        for file in &files {
-            let Value::Reference(number, generation) = file.value else {
-                return Err(SignatureError::Pdf("AF"));
-            };
-            let specification = self.pdf.object((number, generation))?;
-            let specification = specification.dictionary()?.clone();
-            let named = specification.string("UF").or_else(|| specification.string("F"));
-            if named.is_some_and(|named| is_text(named, name)) && found.replace(specification).is_some() {
-                return Err(SignatureError::Attachment("two of this name"));
-            }
-        }
-        let specification = found.ok_or(SignatureError::Attachment("none of this name"))?;
-        let streams = self.pdf.dictionary(&specification, "EF")?;
-        let stream = self.pdf.referred(&streams, "F")?;
-        let content = self.pdf.decoded(&stream, most)?;
-        let dictionary = stream.dictionary()?;
-        let size = self.pdf.dictionary(dictionary, "Params")?.integer("Size");
-        if size != i64::try_from(content.len()).ok() {
-            return Err(SignatureError::Attachment("of another size than it says"));
-        }
-        let media_type = String::from_utf8_lossy(dictionary.name("Subtype").unwrap_or_default()).into_owned();
-        Ok(Attachment { media_type, content })
+        attachment(&self.pdf, name, most)
     }
+}
+
+/// The associated file of this name, of a file whose seal holds.
+fn attachment(pdf: &Pdf<'_>, name: &str, most: usize) -> Result<Attachment, SignatureError> {
+    let catalog = pdf.referred(pdf.trailer(), "Root")?;
+    let files = match catalog.dictionary()?.get("AF").map(|item| &item.value) {
+        Some(Value::Array(files)) => files.clone(),
+        Some(&Value::Reference(number, generation)) => match pdf.object((number, generation))?.item.value {
+            Value::Array(files) => files,
+            _ => return Err(SignatureError::Pdf("AF")),
+        },
+        _ => return Err(SignatureError::Attachment("none")),
+    };
+    if files.len() > ATTACHMENTS_MAX {
+        return Err(SignatureError::Limit("attachments"));
+    }
+    let mut found = None;
+    for file in &files {
+        let Value::Reference(number, generation) = file.value else {
+            return Err(SignatureError::Pdf("AF"));
+        };
+        let specification = pdf.object((number, generation))?;
+        let specification = specification.dictionary()?.clone();
+        let named = specification.string("UF").or_else(|| specification.string("F"));
+        if named.is_some_and(|named| is_text(named, name)) && found.replace(specification).is_some() {
+            return Err(SignatureError::Attachment("two of this name"));
+        }
+    }
+    let specification = found.ok_or(SignatureError::Attachment("none of this name"))?;
+    let streams = pdf.dictionary(&specification, "EF")?;
+    let stream = pdf.referred(&streams, "F")?;
+    let content = pdf.decoded(&stream, most)?;
+    let dictionary = stream.dictionary()?;
+    let size = pdf.dictionary(dictionary, "Params")?.integer("Size");
+    if size != i64::try_from(content.len()).ok() {
+        return Err(SignatureError::Attachment("of another size than it says"));
+    }
+    let media_type = String::from_utf8_lossy(dictionary.name("Subtype").unwrap_or_default()).into_owned();
+    Ok(Attachment { media_type, content })
 }
 
 /// Whether a text string of the file is this text; of the legacy encoding only ASCII is known.
@@ -660,6 +663,28 @@ fn is_text(string: &[u8], text: &str) -> bool {
     match string.strip_prefix(&[0xFE, 0xFF]) {
         Some(units) => units.iter().copied().eq(text.encode_utf16().flat_map(u16::to_be_bytes)),
         None => text.is_ascii() && string == text.as_bytes(),
+    }
+}
+
+/// Reads all that [`prepare`] and [`verify`] read of a file, without a seal in front.
+#[cfg(fuzzing)]
+pub(crate) fn read_everything(bytes: &[u8]) {
+    let Ok(pdf) = Pdf::read(bytes) else { return };
+    if let Ok(signature) = signature_object(&pdf)
+        && let Ok(dictionary) = signature.dictionary()
+        && let Ok(gap) = exact_gap(&pdf, dictionary)
+    {
+        let cms = contents(bytes.get(gap).unwrap_or_default());
+        let _ = cms.and_then(|cms| Message::from_der(&cms)).and_then(|message| {
+            let checked = message.check(Content::Detached(&[bytes]), Binding::V2)?;
+            message.check_own_form(&checked.signer)
+        });
+    }
+    let _ = attachment(&pdf, "recu.json", 1 << 20);
+    if let Some(root) = pdf.trailer().reference("Root")
+        && let Ok((_, page)) = first_page(&pdf, root)
+    {
+        let _ = with_annotation(&pdf, &page, 1);
     }
 }
 
