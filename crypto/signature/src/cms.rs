@@ -172,7 +172,8 @@ impl Message {
         Ok(Self { signed })
     }
 
-    /// Reads a ContentInfo that holds SignedData, in DER, with nothing after it.
+    /// Reads a ContentInfo that holds SignedData, in DER (sets in any order: some authorities do not sort
+    /// them), with nothing after it.
     pub(crate) fn from_der(der: &[u8]) -> Result<Self, SignatureError> {
         if der.len() > CMS_MAX {
             return Err(SignatureError::Limit("CMS message"));
@@ -183,11 +184,7 @@ impl Message {
         }
         let signed: SignedData =
             info.content.decode_as().map_err(|_| SignatureError::Cms("SignedData that cannot be read"))?;
-        let message = Self { signed };
-        if message.to_der()? != der {
-            return Err(SignatureError::Cms("not in DER"));
-        }
-        Ok(message)
+        Ok(Self { signed })
     }
 
     pub(crate) fn to_der(&self) -> Result<Vec<u8>, SignatureError> {
@@ -300,9 +297,12 @@ impl Message {
         Ok(Checked { signer, content, signature: signature.to_vec(), timestamp })
     }
 
-    /// Refuses what a seal of ours never holds: other versions, digests, revocation data, unsigned
-    /// attributes, or certificates that do not belong to the signer's chain.
-    pub(crate) fn check_own_form(&self, signer: &Certificate) -> Result<(), SignatureError> {
+    /// Refuses what a seal of ours never holds: another encoding than DER, other versions, digests, revocation
+    /// data, unsigned attributes, or certificates that do not belong to the signer's chain.
+    pub(crate) fn check_own_form(&self, der: &[u8], signer: &Certificate) -> Result<(), SignatureError> {
+        if self.to_der()? != der {
+            return Err(SignatureError::Cms("not in DER"));
+        }
         let info = self.signer_info()?;
         let unsigned = info.unsigned_attrs.iter().flat_map(|set| set.iter());
         if self.signed.version != CmsVersion::V1

@@ -493,7 +493,7 @@ pub fn verify<'a>(bytes: &'a [u8], trust: &Trust) -> Result<Verified<'a>, Signat
     let (before, after) = around(bytes, &gap);
     let message = Message::from_der(&cms)?;
     let checked = message.check(Content::Detached(&[before, after]), Binding::V2)?;
-    message.check_own_form(&checked.signer)?;
+    message.check_own_form(&cms, &checked.signer)?;
     let timestamp = match &checked.timestamp {
         None => None,
         Some(token) => Some(TimestampToken::verify(token, &checked.signature, &trust.timestamps)?),
@@ -675,9 +675,10 @@ pub(crate) fn read_everything(bytes: &[u8]) {
         && let Ok(gap) = exact_gap(&pdf, dictionary)
     {
         let cms = contents(bytes.get(gap).unwrap_or_default());
-        let _ = cms.and_then(|cms| Message::from_der(&cms)).and_then(|message| {
+        let _ = cms.and_then(|cms| {
+            let message = Message::from_der(&cms)?;
             let checked = message.check(Content::Detached(&[bytes]), Binding::V2)?;
-            message.check_own_form(&checked.signer)
+            message.check_own_form(&cms, &checked.signer)
         });
     }
     let _ = attachment(&pdf, "recu.json", 1 << 20);
