@@ -297,7 +297,7 @@ impl Pen {
             if self.make_room(CODE_LEADING + 5.0) {
                 self.table_head([None; 3])?;
             }
-            for line in code.lines(&hex(&document.sha256))? {
+            for line in code.lines(&hex::encode(document.sha256))? {
                 self.put(code, line, Some(name_cell));
                 self.y += CODE_LEADING;
             }
@@ -367,10 +367,6 @@ impl Pen {
         }
         Ok(())
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// « 12 345 678 octets », with spaces that do not break.

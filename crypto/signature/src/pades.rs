@@ -102,6 +102,11 @@ pub fn prepare<'s>(
         return Err(SignatureError::Limit("PDF"));
     }
     let (pdf, gap) = Update::new(pdf)?.write(room, statement, time)?;
+    // What cannot be verified must not be given out: read back, as a verifier will.
+    let read = Pdf::read(&pdf)?;
+    if exact_gap(&read, signature_object(&read)?.dictionary()?)? != gap {
+        return Err(SignatureError::Coverage("ByteRange"));
+    }
     Ok(Prepared { seal, pdf, gap })
 }
 
@@ -167,23 +172,11 @@ impl SealedPdf {
         let cms = self.fitting(&self.message)?;
         // The room was written as zeros: what follows the CMS stays so.
         let start = self.gap.start.saturating_add(1);
-        let room = self.pdf.get_mut(start..).unwrap_or_default();
-        for (to, digit) in room.iter_mut().zip(hex_digits(&cms)) {
-            *to = digit;
-        }
+        let end = start.saturating_add(cms.len().saturating_mul(2));
+        let room = self.pdf.get_mut(start..end).unwrap_or_default();
+        hex::encode_to_slice(&cms, room).map_err(|_| SignatureError::Library("room of the seal"))?;
         Ok(self.pdf)
     }
-}
-
-fn hex_digits(bytes: &[u8]) -> impl Iterator<Item = u8> {
-    let digit = |nibble: u8| {
-        if nibble < 10 { b'0'.wrapping_add(nibble) } else { b'a'.wrapping_add(nibble).wrapping_sub(10) }
-    };
-    bytes.iter().flat_map(move |byte| [digit(byte >> 4), digit(byte & 15)])
-}
-
-fn hex(bytes: &[u8]) -> String {
-    hex_digits(bytes).map(char::from).collect()
 }
 
 fn around<'a>(pdf: &'a [u8], gap: &Range<usize>) -> (&'a [u8], &'a [u8]) {
@@ -222,9 +215,8 @@ impl<'a> Update<'a> {
         statement: &Statement,
         time: Time,
     ) -> Result<(Vec<u8>, Range<usize>), SignatureError> {
-        let size = self.pdf.trailer().integer("Size").and_then(|size| u32::try_from(size).ok());
-        let size = size.filter(|size| *size > 0).ok_or(SignatureError::Pdf("Size"))?;
-        let [field, appearance, signature] = [0, 1, 2].map(|step| size.saturating_add(step));
+        let next = self.pdf.next_number()?;
+        let [field, appearance, signature] = [0, 1, 2].map(|step| next.saturating_add(step));
         let root = self.pdf.trailer().reference("Root").ok_or(SignatureError::Pdf("Root"))?;
         let catalog = self.pdf.object(root)?;
         if catalog.dictionary()?.get("AcroForm").is_some() {
@@ -233,6 +225,9 @@ impl<'a> Update<'a> {
         let form = format!("/AcroForm<</Fields[{field} 0 R]/SigFlags 3>>");
         let catalog = with_entry(self.pdf.text(&catalog), &form)?;
         let (page, content) = first_page(&self.pdf, root)?;
+        if page == root {
+            return Err(SignatureError::Pdf("no first page"));
+        }
         let page_text = with_annotation(&self.pdf, &content, field)?;
 
         self.object(root, &catalog);
@@ -361,14 +356,14 @@ impl<'a> Update<'a> {
             return Err(NONE);
         };
         match items.first().map(|item| &item.value) {
-            Some(Value::String(identifier)) => Ok(format!("<{}>", hex(identifier))),
+            Some(Value::String(identifier)) => Ok(format!("<{}>", hex::encode(identifier))),
             _ => Err(NONE),
         }
     }
 
     fn new_identifier(&self, time: Time) -> String {
         let digest = Digest::Sha256.of(&[self.pdf.bytes(), &time.micros().to_be_bytes()]);
-        hex(digest.get(..16).unwrap_or_default())
+        hex::encode(digest.get(..16).unwrap_or_default())
     }
 }
 
@@ -417,7 +412,7 @@ fn with_annotation(pdf: &Pdf<'_>, page: &Object, field: u32) -> Result<Vec<u8>, 
 /// A text string: UTF-16BE with its mark (ISO 32000-1, 7.9.2.2), in hexadecimal.
 fn text_string(text: &str) -> String {
     let units: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
-    format!("<feff{}>", hex(&units))
+    format!("<feff{}>", hex::encode(units))
 }
 
 /// `D:20261127225933+00'00'` (ISO 32000-1, 7.9.4).
@@ -555,16 +550,10 @@ fn exact_gap(pdf: &Pdf<'_>, signature: &Dictionary) -> Result<Range<usize>, Sign
 fn contents(text: &[u8]) -> Result<Vec<u8>, SignatureError> {
     const FORM: SignatureError = SignatureError::Coverage("Contents");
     let digits = text.strip_prefix(b"<").and_then(|text| text.strip_suffix(b">")).ok_or(FORM)?;
-    let nibble = |digit: &u8| match digit {
-        b'0'..=b'9' => Ok(digit.wrapping_sub(b'0')),
-        b'a'..=b'f' => Ok(digit.wrapping_sub(b'a').wrapping_add(10)),
-        _ => Err(FORM),
-    };
-    let mut octets = Vec::with_capacity(digits.len() / 2);
-    for pair in digits.chunks(2) {
-        let [high, low] = pair else { return Err(FORM) };
-        octets.push(nibble(high)? << 4 | nibble(low)?);
+    if digits.iter().any(u8::is_ascii_uppercase) {
+        return Err(FORM);
     }
+    let mut octets = hex::decode(digits).map_err(|_| FORM)?;
     let length = der_length(&octets).ok_or(SignatureError::Cms("not a ContentInfo in DER"))?;
     if octets.get(length..).is_none_or(|padding| padding.iter().any(|octet| *octet != 0)) {
         return Err(FORM);

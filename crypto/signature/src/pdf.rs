@@ -203,6 +203,13 @@ impl<'a> Pdf<'a> {
         self.start
     }
 
+    /// The first number that no object has.
+    pub(crate) fn next_number(&self) -> Result<u32> {
+        let size = self.trailer.integer("Size").and_then(|size| u32::try_from(size).ok());
+        let after = self.entries.last_key_value().map_or(1, |(number, _)| number.saturating_add(1));
+        Ok(size.ok_or(SignatureError::Pdf("Size"))?.max(after))
+    }
+
     pub(crate) fn newest_is_stream(&self) -> bool {
         self.newest_is_stream
     }
