@@ -16,12 +16,15 @@ mod delegations;
 mod deposits;
 mod documents;
 mod download;
+mod etag;
 mod fault;
 mod jobs;
 mod journal;
 mod keys;
 mod people;
+mod procedures;
 mod receive;
+mod references;
 mod retention;
 pub mod roles;
 #[cfg(test)]
@@ -46,8 +49,10 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The migrations of the hub's tables; owner `hub`.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "exchange", sql: include_str!("../migrations/1_exchange.sql") }];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "exchange", sql: include_str!("../migrations/1_exchange.sql") },
+    Migration { version: 3, name: "procedures", sql: include_str!("../migrations/3_procedures.sql") },
+];
 
 /// The owner of [`MIGRATIONS`].
 pub const OWNER: &str = "hub";
