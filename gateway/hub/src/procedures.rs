@@ -77,6 +77,11 @@ impl Membership {
         self.boxes.iter().find(|(_, role, _)| grants(*role, right)).map(|(id, ..)| *id)
     }
 
+    /// Whether this is a box of theirs by which they write.
+    pub(crate) fn writes_as(&self, held: BoxId) -> bool {
+        self.boxes.iter().any(|(id, role, _)| *id == held && grants(*role, Right::Write))
+    }
+
     /// Whether restricted pieces are theirs to see.
     pub(crate) fn restricted(&self) -> bool {
         self.boxes.iter().any(|(_, role, restricted)| *restricted && grants(*role, Right::Read))
