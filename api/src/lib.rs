@@ -6,10 +6,13 @@
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test stops at the first surprise"))]
 #![deny(missing_docs)]
 
+#[macro_use]
 mod deposit;
 mod ids;
+#[macro_use]
 mod person;
 mod problem;
+mod procedure;
 pub mod range;
 mod time;
 pub mod tus;
@@ -27,5 +30,10 @@ pub use person::{
     Account, BoxKind, IssuedToken, Limits, Me, NewToken, OrganisationKind, Person, Role, SignIn, Token,
 };
 pub use problem::{Problem, ProblemCode};
+pub use procedure::{
+    Exhibit, ExhibitChange, ExhibitState, Member, MemberChange, MemberRole, Motive, Movement, NewExhibit,
+    NewMember, NewMovement, NewPiece, NewProcedure, Piece, PieceChange, PieceState, Procedure,
+    ProcedureChange, ProcedureState, Reference, ReferenceKind, Warning,
+};
 pub use time::Time;
 pub use upload::{PendingUpload, UploadKind};

@@ -90,6 +90,8 @@ problems! {
     Invalid, "invalid", 422, "Une valeur n'est pas acceptable.";
     /// A recipient has no account.
     UnknownRecipient, "unknown-recipient", 422, "Un destinataire n'a pas de compte.";
+    /// The change is not tied to a version (RFC 6585, 3).
+    PreconditionRequired, "precondition-required", 428, "Indiquez la version que vous modifiez (If-Match).";
     /// Too many unfinished uploads, sign-in attempts or requests.
     TooMany, "too-many", 429, "Trop de demandes ; réessayez plus tard.";
     /// The request's header is too large.

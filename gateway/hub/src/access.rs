@@ -4,7 +4,10 @@
 //! without an access, nor an access without its test. No `Caller`, no handler.
 
 use crate::fault::{Fault, Result};
-use crate::{Hub, delegations, deposits, documents, download, people, problem_response, uploads, zip};
+use crate::{
+    Hub, delegations, deposits, documents, download, exhibits, members, people, pieces, problem_response,
+    procedures, uploads, zip,
+};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -100,7 +103,7 @@ pub struct RouteFacts {
 type Route = (Method, &'static str, Access, MethodRouter<Hub>);
 
 fn table() -> Vec<Route> {
-    use Access::{Account, Delegable, Public};
+    use Access::{Account, Delegable, Public, Scoped};
     vec![
         (Method::POST, "/api/v1/session", Public, post(people::sign_in)),
         (Method::DELETE, "/api/v1/session", Account, delete(people::sign_out)),
@@ -114,8 +117,34 @@ fn table() -> Vec<Route> {
         (Method::DELETE, "/api/v1/deposits/{id}", Delegable, delete(deposits::discard)),
         (Method::POST, "/api/v1/deposits/{id}/send", Delegable, post(deposits::send)),
         (Method::GET, "/api/v1/deposits/{id}/zip", Delegable, get(zip::download)),
-        (Method::GET, "/api/v1/documents/{id}", Delegable, get(documents::show)),
-        (Method::GET, "/api/v1/documents/{id}/content", Delegable, get(download::content)),
+        // To open one is outside of any delegation that is limited to one.
+        (Method::POST, "/api/v1/procedures", Delegable, post(procedures::create)),
+        (Method::GET, "/api/v1/procedures", Scoped, get(procedures::list)),
+        (Method::GET, "/api/v1/procedures/{id}", Scoped, get(procedures::show)),
+        (Method::PATCH, "/api/v1/procedures/{id}", Scoped, patch(procedures::change)),
+        (Method::POST, "/api/v1/procedures/{id}/close", Scoped, post(procedures::close)),
+        (Method::POST, "/api/v1/procedures/{id}/reopen", Scoped, post(procedures::reopen)),
+        (Method::GET, "/api/v1/procedures/{id}/members", Scoped, get(members::list)),
+        (Method::POST, "/api/v1/procedures/{id}/members", Scoped, post(members::add)),
+        (Method::PATCH, "/api/v1/procedures/{id}/members/{box}", Scoped, patch(members::change)),
+        (Method::DELETE, "/api/v1/procedures/{id}/members/{box}", Scoped, delete(members::remove)),
+        (Method::GET, "/api/v1/procedures/{id}/pieces", Scoped, get(pieces::list)),
+        (Method::POST, "/api/v1/procedures/{id}/pieces", Scoped, post(pieces::file)),
+        (Method::GET, "/api/v1/procedures/{id}/pieces/{piece}", Scoped, get(pieces::show)),
+        (Method::PATCH, "/api/v1/procedures/{id}/pieces/{piece}", Scoped, patch(pieces::change)),
+        (Method::POST, "/api/v1/procedures/{id}/pieces/{piece}/withdraw", Scoped, post(pieces::withdraw)),
+        (Method::GET, "/api/v1/procedures/{id}/exhibits", Scoped, get(exhibits::list)),
+        (Method::POST, "/api/v1/procedures/{id}/exhibits", Scoped, post(exhibits::place)),
+        (Method::GET, "/api/v1/procedures/{id}/exhibits/{exhibit}", Scoped, get(exhibits::show)),
+        (Method::PATCH, "/api/v1/procedures/{id}/exhibits/{exhibit}", Scoped, patch(exhibits::change)),
+        (
+            Method::POST,
+            "/api/v1/procedures/{id}/exhibits/{exhibit}/movements",
+            Scoped,
+            post(exhibits::relocate),
+        ),
+        (Method::GET, "/api/v1/documents/{id}", Scoped, get(documents::show)),
+        (Method::GET, "/api/v1/documents/{id}/content", Scoped, get(download::content)),
         (Method::OPTIONS, "/api/v1/uploads", Public, options(uploads::capabilities)),
         (Method::POST, "/api/v1/uploads", Delegable, post(uploads::create)),
         (Method::GET, "/api/v1/uploads", Delegable, get(uploads::list)),

@@ -8,7 +8,7 @@ use crate::deposits::{self, VISIBLE};
 use crate::fault::{Fault, Result};
 use crate::journal::Event;
 use crate::receive::signed;
-use crate::{Hub, jobs, uploads};
+use crate::{Hub, jobs, pieces, uploads};
 use axum::Json;
 use axum::extract::{Path, State};
 use pli_api::{DepositId, Document, DocumentId, DocumentState, ProblemCode, Time, UploadId};
@@ -96,7 +96,8 @@ pub(crate) async fn ids_of_deposit(tx: &mut Tx, deposit: DepositId) -> Result<Ve
     rows.iter().map(|row| Ok(DocumentId(row.get("id")?))).collect()
 }
 
-/// The document, if the caller may see it.
+/// The document, if the caller may see it: by its deposit, or as a piece of a procedure. A delegation for one
+/// procedure reaches its pieces only.
 pub(crate) async fn load(
     tx: &mut Tx,
     caller: &Caller,
@@ -106,10 +107,14 @@ pub(crate) async fn load(
     let sql = [
         "SELECT ",
         COLUMNS,
-        " FROM documents d JOIN deposits p ON p.id = d.deposit WHERE d.id = $1 AND ",
+        " FROM documents d JOIN deposits p ON p.id = d.deposit WHERE d.id = $1 AND (($4 IS NULL AND ",
         VISIBLE,
+        ") OR ",
+        pieces::READABLE,
+        ")",
     ];
-    let row = tx.optional(Sql::assembled(sql.concat()), args![id.0, caller.account.0, now]).await?;
+    let values = args![id.0, caller.account.0, now, caller.scope()];
+    let row = tx.optional(Sql::assembled(sql.concat()), values).await?;
     row.as_ref().map(from_row).transpose()
 }
 

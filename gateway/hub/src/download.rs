@@ -7,7 +7,7 @@ use crate::access::{Actor, Caller};
 use crate::content::{Content, ContentReader};
 use crate::fault::{Fault, Result};
 use crate::journal::Event;
-use crate::{Hub, documents};
+use crate::{Hub, documents, etag};
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -120,22 +120,13 @@ pub(crate) fn disposition(name: &str) -> Result<HeaderValue> {
         .map_err(Fault::internal)
 }
 
-fn names_etag(value: &HeaderValue, etag: &str, weakly: bool) -> bool {
-    let Ok(text) = value.to_str() else { return false };
-    text.trim() == "*"
-        || text
-            .split(',')
-            .map(str::trim)
-            .any(|tag| tag == etag || (weakly && tag.strip_prefix("W/") == Some(etag)))
-}
-
 /// `If-Match` and `If-None-Match` (RFC 9110, 13).
-fn preconditions(headers: &HeaderMap, etag: &str) -> Result<Option<Response>> {
-    if headers.get(header::IF_MATCH).is_some_and(|value| !names_etag(value, etag, false)) {
+fn preconditions(headers: &HeaderMap, tag: &str) -> Result<Option<Response>> {
+    if headers.get(header::IF_MATCH).is_some_and(|value| !etag::names(value, tag, false)) {
         return Err(ProblemCode::PreconditionFailed.into());
     }
-    if headers.get(header::IF_NONE_MATCH).is_some_and(|value| names_etag(value, etag, true)) {
-        let value = HeaderValue::from_str(etag).map_err(Fault::internal)?;
+    if headers.get(header::IF_NONE_MATCH).is_some_and(|value| etag::names(value, tag, true)) {
+        let value = HeaderValue::from_str(tag).map_err(Fault::internal)?;
         return Ok(Some((StatusCode::NOT_MODIFIED, [(header::ETAG, value)]).into_response()));
     }
     Ok(None)

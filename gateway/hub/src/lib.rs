@@ -16,12 +16,18 @@ mod delegations;
 mod deposits;
 mod documents;
 mod download;
+mod etag;
+mod exhibits;
 mod fault;
 mod jobs;
 mod journal;
 mod keys;
+mod members;
 mod people;
+mod pieces;
+mod procedures;
 mod receive;
+mod references;
 mod retention;
 pub mod roles;
 #[cfg(test)]
@@ -46,8 +52,10 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The migrations of the hub's tables; owner `hub`.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "exchange", sql: include_str!("../migrations/1_exchange.sql") }];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "exchange", sql: include_str!("../migrations/1_exchange.sql") },
+    Migration { version: 3, name: "procedures", sql: include_str!("../migrations/3_procedures.sql") },
+];
 
 /// The owner of [`MIGRATIONS`].
 pub const OWNER: &str = "hub";

@@ -9,6 +9,8 @@ mod deposits;
 mod downloads;
 mod faults;
 mod people;
+mod procedures;
+mod procedures_access;
 mod retention;
 mod secrecy;
 mod uploads;
