@@ -11,7 +11,7 @@ use crate::receive::signed;
 use crate::{Hub, jobs, uploads};
 use axum::Json;
 use axum::extract::{Path, State};
-use pli_api::{DepositId, Document, DocumentId, DocumentState, ProblemCode, Time, UploadId};
+use pli_api::{DepositId, Document, DocumentId, DocumentState, MessageId, ProblemCode, Time, UploadId};
 use pli_seal::{ContentDigest, Manifest, ManifestPart, ManifestSegment, SealError};
 use pli_storage::{AT_ONCE, Class, DbError, Job, NewJob, ObjectKey, Row, Sql, Tx, args};
 use uuid::Uuid;
@@ -96,7 +96,18 @@ pub(crate) async fn ids_of_deposit(tx: &mut Tx, deposit: DepositId) -> Result<Ve
     rows.iter().map(|row| Ok(DocumentId(row.get("id")?))).collect()
 }
 
-/// The document, if the caller may see it.
+/// True in SQL when document `d` of deposit `p` was passed on to account `$2` and is at its disposal at instant
+/// `$3`: by a message that lies in one of its boxes, within the procedure `$4` where one limits it, and while
+/// whoever passed it on may read it still.
+const PASSED_ON: &str = "(p.state = 'available' AND p.expires > $3 AND EXISTS (
+    SELECT 1 FROM forwarded_documents f JOIN messages h ON h.id = f.message JOIN deliveries v ON v.message = f.message
+    WHERE f.document = d.id AND v.withdrawn IS NULL AND ($4 IS NULL OR h.procedure = $4)
+    AND v.box IN (SELECT id FROM boxes WHERE id = $2
+        UNION ALL SELECT service FROM service_members WHERE account = $2)
+    AND (h.sender = p.sender OR EXISTS (SELECT 1 FROM recipients r
+        WHERE r.deposit = p.id AND r.box = h.sender AND r.withdrawn IS NULL))))";
+
+/// The document, if the caller may see it: in a deposit, or passed on by a message.
 pub(crate) async fn load(
     tx: &mut Tx,
     caller: &Caller,
@@ -106,11 +117,25 @@ pub(crate) async fn load(
     let sql = [
         "SELECT ",
         COLUMNS,
-        " FROM documents d JOIN deposits p ON p.id = d.deposit WHERE d.id = $1 AND ",
+        " FROM documents d JOIN deposits p ON p.id = d.deposit WHERE d.id = $1 AND ((",
         VISIBLE,
+        ") OR ",
+        PASSED_ON,
+        ")",
     ];
-    let row = tx.optional(Sql::assembled(sql.concat()), args![id.0, caller.account.0, now]).await?;
+    let values = args![id.0, caller.account.0, now, caller.scope()];
+    let row = tx.optional(Sql::assembled(sql.concat()), values).await?;
     row.as_ref().map(from_row).transpose()
+}
+
+/// The documents that a message passes on.
+pub(crate) async fn forwarded_by(tx: &mut Tx, message: MessageId) -> Result<Vec<Document>> {
+    let sql = [
+        "SELECT ",
+        COLUMNS,
+        " FROM forwarded_documents f JOIN documents d ON d.id = f.document WHERE f.message = $1 ORDER BY d.id",
+    ];
+    tx.rows(Sql::assembled(sql.concat()), args![message.0]).await?.iter().map(from_row).collect()
 }
 
 /// GET /documents/{id}.

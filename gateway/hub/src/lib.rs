@@ -18,19 +18,25 @@ mod documents;
 mod download;
 mod etag;
 mod fault;
+mod inbox;
 mod jobs;
 mod journal;
 mod keys;
+mod labels;
+mod messages;
 mod people;
 mod procedures;
 mod receive;
 mod references;
 mod retention;
 pub mod roles;
+mod search;
+mod sending;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod uploads;
 mod zip;
 
@@ -52,6 +58,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "exchange", sql: include_str!("../migrations/1_exchange.sql") },
     Migration { version: 3, name: "procedures", sql: include_str!("../migrations/3_procedures.sql") },
+    Migration { version: 4, name: "messages", sql: include_str!("../migrations/4_messages.sql") },
 ];
 
 /// The owner of [`MIGRATIONS`].

@@ -42,6 +42,11 @@ const fn delegable(row: Row) -> Row {
     Row { access: Access::Delegable, ..row }
 }
 
+/// The same, open to a delegate for one procedure too, who sees what is in it.
+const fn scoped(row: Row) -> Row {
+    Row { access: Access::Scoped, ..row }
+}
+
 const fn public(method: &'static str, path: &'static str, status: u16) -> Row {
     Row { access: Access::Public, ..own(method, path, status) }
 }
@@ -66,12 +71,12 @@ const MATRIX: &[Row] = &[
     Row { access: Access::Account, ..senders("DELETE", "/api/v1/tokens/{id}", always(204)) },
     delegable(own("POST", "/api/v1/deposits", 201)),
     delegable(own("GET", "/api/v1/deposits", 200)),
-    shared("GET", "/api/v1/deposits/{id}", always(200)),
+    scoped(shared("GET", "/api/v1/deposits/{id}", always(200))),
     senders("DELETE", "/api/v1/deposits/{id}", [204, 409, 409, 409]),
     senders("POST", "/api/v1/deposits/{id}/send", [202, 409, 409, 409]),
-    shared("GET", "/api/v1/deposits/{id}/zip", [200, 409, 200, 410]),
-    shared("GET", "/api/v1/documents/{id}", always(200)),
-    shared("GET", "/api/v1/documents/{id}/content", [200, 409, 200, 410]),
+    scoped(shared("GET", "/api/v1/deposits/{id}/zip", [200, 409, 200, 410])),
+    scoped(shared("GET", "/api/v1/documents/{id}", always(200))),
+    scoped(shared("GET", "/api/v1/documents/{id}/content", [200, 409, 200, 410])),
     public("OPTIONS", "/api/v1/uploads", 204),
     // Into the deposit.
     senders("POST", "/api/v1/uploads", [201, 409, 409, 409]),
@@ -151,12 +156,14 @@ impl Objects {
 
 #[test]
 fn the_matrix_names_every_route() {
+    let messages = super::message_access::MATRIX.iter().map(|row| (row.method, row.path, row.access));
+    let all: Vec<_> = MATRIX.iter().map(|row| (row.method, row.path, row.access)).chain(messages).collect();
     let written: BTreeSet<_> =
-        MATRIX.iter().map(|row| format!("{} {} {:?}", row.method, row.path, row.access)).collect();
+        all.iter().map(|(method, path, access)| format!("{method} {path} {access:?}")).collect();
     let served: BTreeSet<_> =
         routes().iter().map(|row| format!("{} {} {:?}", row.method, row.path, row.access)).collect();
     assert_eq!(written, served);
-    assert_eq!(MATRIX.len(), routes().len());
+    assert_eq!(all.len(), routes().len());
 }
 
 on_both! {
