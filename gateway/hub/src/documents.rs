@@ -286,11 +286,10 @@ fn manifest(
 async fn damaged(hub: &Hub, job: &Job, id: DocumentId) -> Result<()> {
     let now = hub.now();
     let mut tx = hub.db().write().await?;
-    let moved = tx
-        .execute("UPDATE documents SET state = 'damaged' WHERE id = $1 AND state = 'finishing'", args![id.0])
-        .await?;
-    if moved == 1 {
-        Event::new("document.damaged").document(id).write(&mut tx, now).await?;
+    let sql = "UPDATE documents SET state = 'damaged' WHERE id = $1 AND state = 'finishing' RETURNING deposit";
+    if let Some(row) = tx.optional(sql, args![id.0]).await? {
+        let deposit = DepositId(row.get("deposit")?);
+        Event::new("document.damaged").deposit(deposit).document(id).write(&mut tx, now).await?;
     }
     if tx.complete(job).await? {
         tx.commit().await?;
@@ -325,11 +324,13 @@ pub(crate) async fn remove(tx: &mut Tx, id: DocumentId) -> Result<()> {
 /// Crypto-erasure: no key is left to open anything; the row stays, with its digest, as evidence.
 pub(crate) async fn erase(tx: &mut Tx, now: Time, id: DocumentId) -> Result<()> {
     end_uploads(tx, id).await?;
-    tx.execute(
-        "UPDATE documents SET state = $2, manifest = NULL, wrapped_for = NULL WHERE id = $1",
-        args![id.0, DocumentState::Erased.as_str()],
-    )
-    .await?;
-    Event::new("document.erased").document(id).write(tx, now).await?;
+    let row = tx
+        .one(
+            "UPDATE documents SET state = $2, manifest = NULL, wrapped_for = NULL WHERE id = $1 RETURNING deposit",
+            args![id.0, DocumentState::Erased.as_str()],
+        )
+        .await?;
+    let deposit = DepositId(row.get("deposit")?);
+    Event::new("document.erased").deposit(deposit).document(id).write(tx, now).await?;
     Ok(())
 }

@@ -44,14 +44,14 @@ pub(crate) struct InboxFilter {
 
 /// Where a page ended: messages are in the order of instant, message and box, the newest first.
 #[derive(Clone, Copy)]
-struct Cursor {
-    at: i64,
-    message: Uuid,
-    in_box: Uuid,
+pub(crate) struct Cursor {
+    pub(crate) at: i64,
+    pub(crate) message: Uuid,
+    pub(crate) in_box: Uuid,
 }
 
 impl Cursor {
-    const START: Self = Self { at: i64::MAX, message: Uuid::max(), in_box: Uuid::max() };
+    pub(crate) const START: Self = Self { at: i64::MAX, message: Uuid::max(), in_box: Uuid::max() };
 
     fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('.');
@@ -84,7 +84,7 @@ const fn folder_condition(folder: Folder, unread: bool) -> &'static str {
 }
 
 /// The statement for one page of one box, with its arguments: box `$1`, account `$2`, instant `$3`, scope `$4`.
-fn statement(
+pub(crate) fn statement(
     caller: &Caller,
     now: Time,
     of: BoxId,

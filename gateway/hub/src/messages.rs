@@ -176,7 +176,7 @@ async fn participants(tx: &mut Tx, id: MessageId) -> Result<BTreeMap<BoxId, Deli
     let rows = tx.rows(sql, args![id.0]).await?;
     rows.iter()
         .map(|row| {
-            let role = row.get::<String>("role")?.parse().map_err(Fault::internal)?;
+            let role = row.get::<String>("role")?.parse::<DeliveryRole>().map_err(Fault::internal)?;
             Ok((BoxId(row.get("box")?), role))
         })
         .collect()
@@ -403,9 +403,7 @@ pub(crate) async fn create(
             // An answer goes to whoever wrote, a correction to whoever got what it corrects.
             draft.to = participants(&mut tx, followed).await?;
             let (own, own_answer) = (draft.sender.id, prior.sender == draft.sender.id);
-            draft.to.retain(|to, role| {
-                *to != own && (own_answer || *to == prior.sender && *role == DeliveryRole::Sender)
-            });
+            draft.to.retain(|to, _| *to != own && (own_answer || *to == prior.sender));
             draft.to.values_mut().filter(|r| **r == DeliveryRole::Sender).for_each(|r| *r = DeliveryRole::To);
         }
     }
@@ -484,7 +482,7 @@ pub(crate) async fn draft_of(
     let rows = tx.rows("SELECT box, role FROM addressees WHERE message = $1", args![id.0]).await?;
     let mut to = BTreeMap::new();
     for row in &rows {
-        let role = row.get::<String>("role")?.parse().map_err(Fault::internal)?;
+        let role = row.get::<String>("role")?.parse::<DeliveryRole>().map_err(Fault::internal)?;
         to.insert(BoxId(row.get("box")?), role);
     }
     let rows = tx.rows("SELECT document FROM forwarded_documents WHERE message = $1", args![id.0]).await?;

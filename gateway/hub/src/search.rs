@@ -99,27 +99,27 @@ impl Search {
     pub(crate) fn of(query: &str) -> Result<Self> {
         let refused = |text: String| Fault::because(ProblemCode::Invalid, text);
         let terms = pli_api::search::parse(query).map_err(|error| refused(error.to_string()))?;
-        let mut words = 0_usize;
+        let (mut words, mut asked, mut empty) = (0_usize, 0_usize, None);
         for term in &terms {
             match term {
-                Term::Word(text) | Term::Phrase(text) => {
-                    let found = stems(text).len();
-                    words = words.saturating_add(found);
-                    if found == 0
-                        && (folded(text).is_empty() || matches!(term, Term::Word(_)) && terms.len() == 1)
-                    {
-                        return Err(refused(format!(
-                            "Recherche : « {text} » est trop courant ou n'est pas un mot."
-                        )));
+                Term::Word(text) | Term::Phrase(text) => match stems(text).len() {
+                    0 => empty = Some(text),
+                    found => {
+                        words = words.saturating_add(found);
+                        asked = asked.saturating_add(1);
                     }
-                }
+                },
                 Term::From(text) | Term::To(text) | Term::Procedure(text) | Term::Label(text)
                     if folded(text).is_empty() =>
                 {
                     return Err(refused(format!("Recherche : « {text} » ne contient ni lettre ni chiffre.")));
                 }
-                _ => {}
+                _ => asked = asked.saturating_add(1),
             }
+        }
+        // Common words and marks among others ask nothing more; alone they would find everything.
+        if let (Some(text), 0) = (empty, asked) {
+            return Err(refused(format!("Recherche : « {text} » est trop courant ou n'est pas un mot.")));
         }
         if words > ASKED_MAX {
             return Err(refused(format!("Recherche : {ASKED_MAX} mots au plus.")));
@@ -179,6 +179,9 @@ fn condition(term: &Term, values: &mut Args) -> Vec<String> {
         Term::Word(text) => words(text, values),
         Term::Phrase(text) => {
             let mut all = words(text, values);
+            if all.is_empty() {
+                return all;
+            }
             let phrase = place(values, format!("% {} %", folded(text)));
             all.push(format!("(' ' || m.folded || ' ') LIKE {phrase}"));
             all
@@ -295,11 +298,13 @@ mod tests {
 
     #[test]
     fn what_asks_nothing_is_refused() {
-        for query in ["le", "\"...\"", "de:!", "dossier:\"-\""] {
+        for query in ["le", "le la", "\"...\"", "de:!", "dossier:\"-\""] {
             assert_eq!(Search::of(query).err().unwrap().code(), ProblemCode::Invalid, "{query}");
         }
         assert!(Search::of("").unwrap().is_empty());
-        assert!(Search::of("le rapport").is_ok(), "a common word among others asks nothing more");
+        for query in ["le rapport", "pli - rapport", "\"le\" est:lu"] {
+            assert!(Search::of(query).is_ok(), "{query}");
+        }
     }
 
     #[test]

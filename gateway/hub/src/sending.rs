@@ -23,7 +23,7 @@ use pli_api::{
 use pli_storage::{Row, Tx, args};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// The digest of a message in the journal: SHA-256 of the subject, a line feed and the text, in UTF-8.
@@ -334,7 +334,6 @@ pub(crate) async fn trail(
     for (condition, about) in [
         ("e.message = $1", Some(id.0)),
         ("e.deposit = $1", deposit),
-        ("e.document IN (SELECT d.id FROM documents d WHERE d.deposit = $1)", deposit),
     ] {
         let Some(about) = about else { continue };
         let sql = const_sql(&[

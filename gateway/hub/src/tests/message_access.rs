@@ -103,7 +103,9 @@ impl Objects {
             }
             ("POST", "/api/v1/messages/{id}/send") => ask.header("if-match", "\"1\""),
             ("POST", "/api/v1/messages/{id}/deposit") => ask.json(&json!({})),
-            ("POST", "/api/v1/messages/{id}/recipients") => ask.json(&json!({ "address": "tiers@experts.example" })),
+            ("POST", "/api/v1/messages/{id}/recipients") => {
+                ask.json(&json!({ "address": "tiers@experts.example" }))
+            }
             ("POST", "/api/v1/labels") | ("PUT", "/api/v1/labels/{id}") => {
                 ask.json(&json!({ "name": format!("n{}", Uuid::now_v7()) }))
             }

@@ -9,7 +9,13 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// A service of an organisation, with these members.
-pub(super) async fn service(hub: &Hub, organisation: OrganisationId, address: &str, name: &str, members: &[&Who]) -> BoxId {
+pub(super) async fn service(
+    hub: &Hub,
+    organisation: OrganisationId,
+    address: &str,
+    name: &str,
+    members: &[&Who],
+) -> BoxId {
     let id = BoxId::new();
     let new = crate::boxes::NewBox {
         id,
@@ -36,7 +42,8 @@ pub(super) async fn procedure(w: &World, title: &str, reference: &str, members: 
     let mut tx = w.hub.db().write().await.unwrap();
     let sql = "INSERT INTO procedures (id, organisation, title, folded, state, version, created, opened_by)
                VALUES ($1, $2, $3, $4, 'open', 1, $5, $6)";
-    let values = args![id, w.sender.organisation.0, title, crate::boxes::folded(title), w.now(), w.sender.id.0];
+    let values =
+        args![id, w.sender.organisation.0, title, crate::boxes::folded(title), w.now(), w.sender.id.0];
     tx.execute(sql, values).await.unwrap();
     let sql = "INSERT INTO procedure_references (procedure, kind, value, folded, idx) VALUES ($1, 'parquet', $2, $3, 0)";
     let folded = crate::boxes::folded(reference).replace(' ', "");

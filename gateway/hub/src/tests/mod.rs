@@ -15,3 +15,4 @@ mod retention;
 mod search;
 mod secrecy;
 mod uploads;
+mod volume;
