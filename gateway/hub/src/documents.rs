@@ -286,7 +286,8 @@ fn manifest(
 async fn damaged(hub: &Hub, job: &Job, id: DocumentId) -> Result<()> {
     let now = hub.now();
     let mut tx = hub.db().write().await?;
-    let sql = "UPDATE documents SET state = 'damaged' WHERE id = $1 AND state = 'finishing' RETURNING deposit";
+    let sql =
+        "UPDATE documents SET state = 'damaged' WHERE id = $1 AND state = 'finishing' RETURNING deposit";
     if let Some(row) = tx.optional(sql, args![id.0]).await? {
         let deposit = DepositId(row.get("deposit")?);
         Event::new("document.damaged").deposit(deposit).document(id).write(&mut tx, now).await?;

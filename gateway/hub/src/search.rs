@@ -29,7 +29,7 @@ const STOP: &[&str] = &[
     "avait", "avant", "avec", "avez", "avoir", "avons", "bien", "car", "ce", "ceci", "cela", "celle",
     "celles", "celui", "ces", "cet", "cette", "ceux", "chez", "ci", "comme", "dans", "de", "des", "donc",
     "dont", "du", "elle", "elles", "en", "entre", "es", "est", "et", "etaient", "etait", "etant", "ete",
-    "etes", "etre", "eu", "eux", "fait", "faire", "font", "ici", "il", "ils", "je", "la", "le", "les",
+    "etes", "etre", "eu", "eux", "faire", "fait", "font", "ici", "il", "ils", "je", "la", "le", "les",
     "leur", "leurs", "lors", "lui", "ma", "mais", "me", "meme", "memes", "mes", "moi", "mon", "ne", "ni",
     "nos", "notre", "nous", "on", "ont", "ou", "par", "pas", "plus", "pour", "qu", "quand", "que", "quel",
     "quelle", "quelles", "quels", "qui", "sa", "sans", "se", "sera", "seront", "ses", "si", "soit", "son",

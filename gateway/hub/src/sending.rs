@@ -331,10 +331,7 @@ pub(crate) async fn trail(
     const COLUMNS: &str = "e.id, e.at, e.kind, e.document, e.detail, e.actor, e.on_behalf";
     // Each by its own index and no further than the page; an event found twice is one.
     let mut events: BTreeMap<Uuid, Row> = BTreeMap::new();
-    for (condition, about) in [
-        ("e.message = $1", Some(id.0)),
-        ("e.deposit = $1", deposit),
-    ] {
+    for (condition, about) in [("e.message = $1", Some(id.0)), ("e.deposit = $1", deposit)] {
         let Some(about) = about else { continue };
         let sql = const_sql(&[
             "SELECT ",

@@ -58,6 +58,8 @@ pub(super) const MATRIX: &[Row] = &[
 
 /// One of each thing that a route may be about.
 struct Objects {
+    /// The procedure that the message is about.
+    case: Uuid,
     message: String,
     thread: String,
     label: String,
@@ -78,12 +80,12 @@ impl Objects {
         let name = json!({ "name": format!("n{}", Uuid::now_v7()) });
         let label = w.call(ask("POST", "/api/v1/labels").by(&w.sender).json(&name)).await.expect(201).json();
         let thread = message["thread"].as_str().map_or(Uuid::now_v7().to_string(), str::to_owned);
-        Self { message: id, thread, label: label["id"].as_str().unwrap().to_owned() }
+        Self { case, message: id, thread, label: label["id"].as_str().unwrap().to_owned() }
     }
 
     fn unknown() -> Self {
         let id = || Uuid::now_v7().to_string();
-        Self { message: id(), thread: id(), label: id() }
+        Self { case: Uuid::now_v7(), message: id(), thread: id(), label: id() }
     }
 
     /// A request that its route would grant to whoever may make it.
@@ -99,7 +101,8 @@ impl Objects {
         match (row.method, row.path) {
             ("POST", "/api/v1/messages") => ask.json(&json!({ "to": [w.recipient.address], "subject": "x" })),
             ("PUT", "/api/v1/messages/{id}") => {
-                ask.header("if-match", "\"1\"").json(&json!({ "to": [w.recipient.address], "subject": "x" }))
+                let text = json!({ "to": [w.recipient.address], "subject": "x", "procedure": self.case });
+                ask.header("if-match", "\"1\"").json(&text)
             }
             ("POST", "/api/v1/messages/{id}/send") => ask.header("if-match", "\"1\""),
             ("POST", "/api/v1/messages/{id}/deposit") => ask.json(&json!({})),

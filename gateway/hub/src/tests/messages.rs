@@ -297,9 +297,9 @@ on_both! {
             account(&w.hub, w.recipient.organisation, "deux@experts.example", "Deux").await,
         );
         let shared = service(&w.hub, w.recipient.organisation, "accueil@experts.example", "Accueil", &[&one, &two]).await;
-        let message = sent(&w, &w.sender, json!({ "to": ["accueil@experts.example"], "copy": [one.address], "subject": "s" })).await;
+        let message = sent(&w, &w.sender, json!({ "to": ["accueil@experts.example"], "copy": [one.address], "subject": "sujet" })).await;
         assert_eq!(list(&w, &one, "").await.len(), 2, "in one's own box and in the service's");
-        assert_eq!(subjects(&w, &one, "?box=accueil%40experts.example").await, ["s"]);
+        assert_eq!(subjects(&w, &one, "?box=accueil%40experts.example").await, ["sujet"]);
         w.call(ask("GET", "/api/v1/inbox?box=un%40experts.example").by(&two)).await.problem(422, "invalid");
         w.call(ask("POST", path(&message) + "/read?box=accueil%40experts.example").by(&two)).await.expect(204);
         let seen = show(&w, &one, &message).await.json();
@@ -324,7 +324,7 @@ on_both! {
         w.call(edit(&two, &draft, json!({ "subject": "x" }))).await.problem(404, "not-found");
         w.call(sending(&two, &draft)).await.problem(404, "not-found");
         assert!(list(&w, &two, "?folder=all").await.is_empty());
-        assert!(list(&w, &two, "?q=s").await.is_empty());
+        assert!(list(&w, &two, "?q=sujet").await.is_empty());
         w.call(ask("GET", format!("/api/v1/threads/{}", message["thread"].as_str().unwrap())).by(&two)).await.problem(404, "not-found");
         w.call(ask("POST", path(&message) + "/read").by(&two)).await.problem(404, "not-found");
         show(&w, &one, &draft).await.expect(200);
