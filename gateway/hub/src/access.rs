@@ -5,8 +5,8 @@
 
 use crate::fault::{Fault, Result};
 use crate::{
-    Hub, delegations, deposits, documents, download, inbox, labels, messages, people, problem_response,
-    procedures, sending, threads, uploads, zip,
+    Hub, delegations, deposits, documents, download, exhibits, inbox, labels, members, messages, people,
+    pieces, problem_response, procedures, sending, threads, uploads, zip,
 };
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::{self, Next};
@@ -124,6 +124,25 @@ fn table() -> Vec<Route> {
         (Method::PATCH, "/api/v1/procedures/{id}", Scoped, patch(procedures::change)),
         (Method::POST, "/api/v1/procedures/{id}/close", Scoped, post(procedures::close)),
         (Method::POST, "/api/v1/procedures/{id}/reopen", Scoped, post(procedures::reopen)),
+        (Method::GET, "/api/v1/procedures/{id}/members", Scoped, get(members::list)),
+        (Method::POST, "/api/v1/procedures/{id}/members", Scoped, post(members::add)),
+        (Method::PATCH, "/api/v1/procedures/{id}/members/{box}", Scoped, patch(members::change)),
+        (Method::DELETE, "/api/v1/procedures/{id}/members/{box}", Scoped, delete(members::remove)),
+        (Method::GET, "/api/v1/procedures/{id}/pieces", Scoped, get(pieces::list)),
+        (Method::POST, "/api/v1/procedures/{id}/pieces", Scoped, post(pieces::file)),
+        (Method::GET, "/api/v1/procedures/{id}/pieces/{piece}", Scoped, get(pieces::show)),
+        (Method::PATCH, "/api/v1/procedures/{id}/pieces/{piece}", Scoped, patch(pieces::change)),
+        (Method::POST, "/api/v1/procedures/{id}/pieces/{piece}/withdraw", Scoped, post(pieces::withdraw)),
+        (Method::GET, "/api/v1/procedures/{id}/exhibits", Scoped, get(exhibits::list)),
+        (Method::POST, "/api/v1/procedures/{id}/exhibits", Scoped, post(exhibits::place)),
+        (Method::GET, "/api/v1/procedures/{id}/exhibits/{exhibit}", Scoped, get(exhibits::show)),
+        (Method::PATCH, "/api/v1/procedures/{id}/exhibits/{exhibit}", Scoped, patch(exhibits::change)),
+        (
+            Method::POST,
+            "/api/v1/procedures/{id}/exhibits/{exhibit}/movements",
+            Scoped,
+            post(exhibits::relocate),
+        ),
         (Method::GET, "/api/v1/documents/{id}", Scoped, get(documents::show)),
         (Method::GET, "/api/v1/documents/{id}/content", Scoped, get(download::content)),
         (Method::GET, "/api/v1/inbox", Scoped, get(inbox::list)),

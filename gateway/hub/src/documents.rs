@@ -8,7 +8,7 @@ use crate::deposits::{self, VISIBLE};
 use crate::fault::{Fault, Result};
 use crate::journal::Event;
 use crate::receive::signed;
-use crate::{Hub, jobs, uploads};
+use crate::{Hub, jobs, pieces, uploads};
 use axum::Json;
 use axum::extract::{Path, State};
 use pli_api::{DepositId, Document, DocumentId, DocumentState, MessageId, ProblemCode, Time, UploadId};
@@ -107,7 +107,7 @@ const PASSED_ON: &str = "(p.state = 'available' AND p.expires > $3 AND EXISTS (
     AND (h.sender = p.sender OR EXISTS (SELECT 1 FROM recipients r
         WHERE r.deposit = p.id AND r.box = h.sender AND r.withdrawn IS NULL))))";
 
-/// The document, if the caller may see it: in a deposit, or passed on by a message.
+/// The document, if the caller may see it: in a deposit, passed on by a message, or as a piece of a procedure.
 pub(crate) async fn load(
     tx: &mut Tx,
     caller: &Caller,
@@ -121,6 +121,8 @@ pub(crate) async fn load(
         VISIBLE,
         ") OR ",
         PASSED_ON,
+        " OR ",
+        pieces::READABLE,
         ")",
     ];
     let values = args![id.0, caller.account.0, now, caller.scope()];

@@ -77,6 +77,11 @@ impl Membership {
         self.boxes.iter().find(|(_, role, _)| grants(*role, right)).map(|(id, ..)| *id)
     }
 
+    /// Whether this is a box of theirs by which they write.
+    pub(crate) fn writes_as(&self, held: BoxId) -> bool {
+        self.boxes.iter().any(|(id, role, _)| *id == held && grants(*role, Right::Write))
+    }
+
     /// Whether restricted pieces are theirs to see.
     pub(crate) fn restricted(&self) -> bool {
         self.boxes.iter().any(|(_, role, restricted)| *restricted && grants(*role, Right::Read))
@@ -387,16 +392,16 @@ pub(crate) async fn create(
 #[serde(deny_unknown_fields)]
 pub(crate) struct ProcedureFilter {
     /// What one of its references begins with.
-    reference: Option<String>,
+    pub(crate) reference: Option<String>,
     /// Of which kind that reference is.
-    kind: Option<ReferenceKind>,
+    pub(crate) kind: Option<ReferenceKind>,
     /// What stands in its title.
-    title: Option<String>,
+    pub(crate) title: Option<String>,
     /// What one of the caller's boxes is in it.
-    role: Option<MemberRole>,
-    state: Option<ProcedureState>,
-    after: Option<ProcedureId>,
-    limit: Option<u32>,
+    pub(crate) role: Option<MemberRole>,
+    pub(crate) state: Option<ProcedureState>,
+    pub(crate) after: Option<ProcedureId>,
+    pub(crate) limit: Option<u32>,
 }
 
 /// The query of one box's page, the newest first. It walks the memberships of the box from where the page begins,

@@ -11,6 +11,8 @@ mod faults;
 mod message_access;
 mod messages;
 mod people;
+mod procedures;
+mod procedures_access;
 mod retention;
 mod search;
 mod secrecy;
