@@ -11,9 +11,11 @@ mod deposit;
 mod ids;
 #[macro_use]
 mod person;
+mod message;
 mod problem;
 mod procedure;
 pub mod range;
+pub mod search;
 mod time;
 pub mod tus;
 mod upload;
@@ -25,6 +27,11 @@ pub use ids::{
     AccountId, BoxId, DelegationId, DepositId, DocumentId, EventId, ExhibitId, HoldId, JobId, LabelId,
     MessageId, OrganisationId, PieceId, ProcedureId, ReceiptId, ServiceId, ThreadId, TokenId, UploadId,
     WebhookId,
+};
+pub use message::{
+    BoxSummary, DeliveryRole, DraftEdit, Folder, Forwarded, InBox, InboxItem, Label, Message, MessageDeposit,
+    MessageKind, MessageState, NewLabel, NewMessage, NewRecipient, OpenDeposit, Recipient, Thread,
+    TrailEvent,
 };
 pub use person::{
     Account, BoxKind, IssuedToken, Limits, Me, NewToken, OrganisationKind, Person, Role, SignIn, Token,

@@ -68,6 +68,8 @@ problems! {
     DepositEmpty, "deposit-empty", 409, "Ce dépôt ne contient aucun document.";
     /// The deposit was sent and takes no change.
     DepositSent, "deposit-sent", 409, "Ce dépôt est déjà envoyé.";
+    /// The message was sent and takes no change.
+    MessageSent, "message-sent", 409, "Ce message est déjà envoyé.";
     /// The document is still being received or finished.
     NotReady, "not-ready", 409, "Ce document n'est pas encore disponible.";
     /// A partial upload was already concatenated.

@@ -5,13 +5,13 @@
 
 use crate::fault::{Fault, Result};
 use crate::{
-    Hub, delegations, deposits, documents, download, exhibits, members, people, pieces, problem_response,
-    procedures, uploads, zip,
+    Hub, delegations, deposits, documents, download, exhibits, inbox, labels, members, messages, people,
+    pieces, problem_response, procedures, sending, threads, uploads, zip,
 };
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, delete, get, head, options, patch, post};
+use axum::routing::{MethodRouter, delete, get, head, options, patch, post, put};
 use http::{HeaderMap, HeaderName, Method, header, request::Parts};
 use pli_api::{AccountId, DelegationId, OrganisationId, ProblemCode, ProcedureId};
 use uuid::Uuid;
@@ -113,10 +113,10 @@ fn table() -> Vec<Route> {
         (Method::DELETE, "/api/v1/tokens/{id}", Account, delete(people::revoke_token)),
         (Method::POST, "/api/v1/deposits", Delegable, post(deposits::create)),
         (Method::GET, "/api/v1/deposits", Delegable, get(deposits::list)),
-        (Method::GET, "/api/v1/deposits/{id}", Delegable, get(deposits::show)),
+        (Method::GET, "/api/v1/deposits/{id}", Scoped, get(deposits::show)),
         (Method::DELETE, "/api/v1/deposits/{id}", Delegable, delete(deposits::discard)),
         (Method::POST, "/api/v1/deposits/{id}/send", Delegable, post(deposits::send)),
-        (Method::GET, "/api/v1/deposits/{id}/zip", Delegable, get(zip::download)),
+        (Method::GET, "/api/v1/deposits/{id}/zip", Scoped, get(zip::download)),
         // To open one is outside of any delegation that is limited to one.
         (Method::POST, "/api/v1/procedures", Delegable, post(procedures::create)),
         (Method::GET, "/api/v1/procedures", Scoped, get(procedures::list)),
@@ -145,6 +145,34 @@ fn table() -> Vec<Route> {
         ),
         (Method::GET, "/api/v1/documents/{id}", Scoped, get(documents::show)),
         (Method::GET, "/api/v1/documents/{id}/content", Scoped, get(download::content)),
+        (Method::GET, "/api/v1/inbox", Scoped, get(inbox::list)),
+        (Method::GET, "/api/v1/inbox/boxes", Scoped, get(inbox::boxes)),
+        (Method::POST, "/api/v1/messages", Scoped, post(messages::create)),
+        (Method::GET, "/api/v1/messages", Scoped, get(messages::drafts)),
+        (Method::GET, "/api/v1/messages/{id}", Scoped, get(messages::show)),
+        (Method::PUT, "/api/v1/messages/{id}", Scoped, put(messages::edit)),
+        (Method::DELETE, "/api/v1/messages/{id}", Scoped, delete(messages::discard)),
+        (Method::POST, "/api/v1/messages/{id}/deposit", Scoped, post(messages::open_deposit)),
+        (Method::POST, "/api/v1/messages/{id}/send", Scoped, post(sending::send)),
+        (Method::POST, "/api/v1/messages/{id}/read", Scoped, post(inbox::read)),
+        (Method::PUT, "/api/v1/messages/{id}/archive", Scoped, put(inbox::archive)),
+        (Method::DELETE, "/api/v1/messages/{id}/archive", Scoped, delete(inbox::unarchive)),
+        (Method::PUT, "/api/v1/messages/{id}/labels/{label}", Scoped, put(labels::put)),
+        (Method::DELETE, "/api/v1/messages/{id}/labels/{label}", Scoped, delete(labels::take_off)),
+        (Method::POST, "/api/v1/messages/{id}/recipients", Scoped, post(sending::add_recipient)),
+        (
+            Method::DELETE,
+            "/api/v1/messages/{id}/recipients/{address}",
+            Scoped,
+            delete(sending::withdraw_recipient),
+        ),
+        (Method::GET, "/api/v1/messages/{id}/trail", Scoped, get(sending::trail)),
+        (Method::GET, "/api/v1/threads/{id}", Scoped, get(threads::show)),
+        // Labels are the whole box's.
+        (Method::POST, "/api/v1/labels", Delegable, post(labels::create)),
+        (Method::GET, "/api/v1/labels", Delegable, get(labels::list)),
+        (Method::PUT, "/api/v1/labels/{id}", Delegable, put(labels::rename)),
+        (Method::DELETE, "/api/v1/labels/{id}", Delegable, delete(labels::remove)),
         (Method::OPTIONS, "/api/v1/uploads", Public, options(uploads::capabilities)),
         (Method::POST, "/api/v1/uploads", Delegable, post(uploads::create)),
         (Method::GET, "/api/v1/uploads", Delegable, get(uploads::list)),

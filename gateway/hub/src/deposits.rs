@@ -12,8 +12,8 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use http::StatusCode;
 use pli_api::{
-    Deposit, DepositBox, DepositId, DepositState, DocumentState, NewDeposit, Page, Person, ProblemCode, Time,
-    UploadId,
+    Deposit, DepositBox, DepositId, DepositState, DocumentState, MessageId, NewDeposit, OrganisationId, Page,
+    Person, ProblemCode, ProcedureId, Time, UploadId,
 };
 use pli_storage::{Args, Row, Tx, args};
 use serde::Deserialize;
@@ -27,8 +27,10 @@ const COLUMNS: &str = "p.id, p.sender, p.subject, p.reference, p.state, p.retent
     p.available, p.expires, a.address AS sender_address, a.name AS sender_name";
 
 /// True in SQL when account `$2` may see deposit `p` at instant `$3`: from or to its own box, or one of a
-/// service that it belongs to.
-pub(crate) const VISIBLE: &str = "(p.sender IN (SELECT id FROM boxes WHERE id = $2
+/// service that it belongs to. Where a procedure `$4` limits the caller, only what is in a message of it.
+pub(crate) const VISIBLE: &str =
+    "($4 IS NULL OR EXISTS (SELECT 1 FROM messages g WHERE g.deposit = p.id AND g.procedure = $4))
+    AND (p.sender IN (SELECT id FROM boxes WHERE id = $2
         UNION ALL SELECT service FROM service_members WHERE account = $2)
     OR (p.state = 'available' AND p.expires > $3 AND EXISTS (
         SELECT 1 FROM recipients r WHERE r.deposit = p.id AND r.withdrawn IS NULL
@@ -41,14 +43,6 @@ pub(crate) async fn create(
     caller: Caller,
     Json(new): Json<NewDeposit>,
 ) -> Result<(StatusCode, Json<Deposit>)> {
-    let (least, most, usual) = hub.options().retention_days;
-    let days = new.retention_days.unwrap_or(usual);
-    if !(least..=most).contains(&days) {
-        return Err(Fault::because(
-            ProblemCode::Invalid,
-            format!("Durée de conservation : de {least} à {most} jours."),
-        ));
-    }
     let (subject, reference) = (new.subject.trim(), new.reference.as_deref().filter(|r| !r.is_empty()));
     let odd = |text: &str, most: usize| text.chars().count() > most || text.chars().any(char::is_control);
     if odd(subject, 300) || reference.is_some_and(|r| odd(r, 200)) {
@@ -64,6 +58,7 @@ pub(crate) async fn create(
 
     let (id, now) = (DepositId::new(), hub.now());
     let mut tx = hub.db().write().await?;
+    let days = retention(&mut tx, &hub, caller.organisation, new.retention_days).await?;
     // Without effect when the caller has a draft of this reference, also one made this very moment.
     let made = tx
         .execute(
@@ -76,7 +71,7 @@ pub(crate) async fn create(
                 caller.organisation.0,
                 subject,
                 reference,
-                i64::from(days),
+                days,
                 now,
                 caller.person().0
             ],
@@ -109,6 +104,35 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Json(deposit)))
 }
 
+/// The days at disposal that are asked for, or the usual ones, within the organisation's bounds and, where it
+/// has none, the operator's.
+///
+/// # Errors
+/// 422 when they lie outside.
+pub(crate) async fn retention(
+    tx: &mut Tx,
+    hub: &Hub,
+    organisation: OrganisationId,
+    asked: Option<u32>,
+) -> Result<i64> {
+    let (least, most, usual) = hub.options().retention_days;
+    let sql = "SELECT retention_min, retention_max, retention_usual FROM organisations WHERE id = $1";
+    let row = tx.one(sql, args![organisation.0]).await?;
+    let own = |column: &str, operator: u32| -> Result<i64> {
+        Ok(row.get::<Option<i64>>(column)?.unwrap_or(i64::from(operator)))
+    };
+    let (least, most) = (own("retention_min", least)?, own("retention_max", most)?);
+    let usual = own("retention_usual", usual)?.clamp(least, most.max(least));
+    let days = asked.map_or(usual, i64::from);
+    if !(least..=most).contains(&days) {
+        return Err(Fault::because(
+            ProblemCode::Invalid,
+            format!("Durée de conservation : de {least} à {most} jours."),
+        ));
+    }
+    Ok(days)
+}
+
 /// The deposit with its documents, if the caller may see it.
 pub(crate) async fn load(tx: &mut Tx, caller: &Caller, id: DepositId, now: Time) -> Result<Option<Deposit>> {
     let sql = const_sql(&[
@@ -117,7 +141,9 @@ pub(crate) async fn load(tx: &mut Tx, caller: &Caller, id: DepositId, now: Time)
         " FROM deposits p JOIN boxes a ON a.id = p.sender WHERE p.id = $1 AND ",
         VISIBLE,
     ]);
-    let Some(row) = tx.optional(sql, args![id.0, caller.account.0, now]).await? else { return Ok(None) };
+    let Some(row) = tx.optional(sql, args![id.0, caller.account.0, now, caller.scope()]).await? else {
+        return Ok(None);
+    };
     let mut deposit = summary(tx, caller, &row).await?;
     deposit.documents = Some(documents::of_deposit(tx, id).await?);
     Ok(Some(deposit))
@@ -151,7 +177,7 @@ async fn summary(tx: &mut Tx, caller: &Caller, row: &Row) -> Result<Deposit> {
     })
 }
 
-fn state_of(row: &Row) -> Result<DepositState> {
+pub(crate) fn state_of(row: &Row) -> Result<DepositState> {
     row.get::<String>("state")?.parse().map_err(|e: String| Fault::internal(e))
 }
 
@@ -212,21 +238,39 @@ pub(crate) async fn show(
     Ok(Json(load(&mut tx, &caller, id, hub.now()).await?.ok_or(ProblemCode::NotFound)?))
 }
 
-/// Holds a draft of the caller's until the transaction ends, so that nothing is added to it while it is sent.
+/// Holds a draft of the caller's boxes until the transaction ends, so that nothing is added to it while it is
+/// sent. A delegation for one procedure reaches what is in a message of it.
 ///
 /// # Errors
 /// 404 when it is not the caller's, 409 when it is no draft.
 pub(crate) async fn lock_draft(tx: &mut Tx, caller: &Caller, id: DepositId) -> Result<()> {
     let row = tx
         .optional(
-            "UPDATE deposits SET version = version + 1 WHERE id = $1 AND sender = $2 RETURNING state",
-            args![id.0, caller.account.0],
+            "UPDATE deposits SET version = version + 1 WHERE id = $1 AND sender IN (SELECT id FROM boxes WHERE id = $2
+                 UNION ALL SELECT service FROM service_members WHERE account = $2)
+             AND ($3 IS NULL OR EXISTS (SELECT 1 FROM messages g WHERE g.deposit = deposits.id AND g.procedure = $3))
+             RETURNING state",
+            args![id.0, caller.account.0, caller.scope()],
         )
         .await?
         .ok_or(ProblemCode::NotFound)?;
     match state_of(&row)? {
         DepositState::Draft => Ok(()),
         _ => Err(ProblemCode::DepositSent.into()),
+    }
+}
+
+/// The documents of a message are sent and discarded with it, and not by themselves.
+///
+/// # Errors
+/// 409.
+async fn by_itself(tx: &mut Tx, id: DepositId) -> Result<()> {
+    match tx.optional("SELECT 1 AS one FROM messages WHERE deposit = $1", args![id.0]).await? {
+        None => Ok(()),
+        Some(_) => Err(Fault::because(
+            ProblemCode::Conflict,
+            "Ce dépôt est celui d'un message : agissez sur le message.",
+        )),
     }
 }
 
@@ -239,6 +283,7 @@ pub(crate) async fn discard(
     let now = hub.now();
     let mut tx = hub.db().write().await?;
     lock_draft(&mut tx, &caller, id).await?;
+    by_itself(&mut tx, id).await?;
     let uploads = remove_draft(&mut tx, id).await?;
     Event::new("deposit.discarded").by(&caller).deposit(id).write(&mut tx, now).await?;
     tx.commit().await?;
@@ -256,6 +301,7 @@ pub(crate) async fn remove_draft(tx: &mut Tx, id: DepositId) -> Result<Vec<Uploa
         documents::remove(tx, document).await?;
     }
     tx.execute("UPDATE uploads SET deposit = NULL WHERE deposit = $1", args![id.0]).await?;
+    tx.execute("UPDATE messages SET deposit = NULL WHERE deposit = $1", args![id.0]).await?;
     tx.execute("DELETE FROM recipients WHERE deposit = $1", args![id.0]).await?;
     tx.execute("DELETE FROM deposits WHERE id = $1", args![id.0]).await?;
     uploads.iter().map(|row| Ok(UploadId(row.get("id")?))).collect()
@@ -270,7 +316,28 @@ pub(crate) async fn send(
     let now = hub.now();
     let mut tx = hub.db().write().await?;
     lock_draft(&mut tx, &caller, id).await?;
-    let documents = documents::of_deposit(&mut tx, id).await?;
+    by_itself(&mut tx, id).await?;
+    send_in(&mut tx, &caller, now, id, None, None).await?;
+    let deposit = load(&mut tx, &caller, id, now).await?.ok_or(ProblemCode::NotFound)?;
+    tx.commit().await?;
+    hub.inner.bell.notify_waiters();
+    Ok((StatusCode::ACCEPTED, Json(deposit)))
+}
+
+/// Sends a draft that the transaction holds, by itself or with its message; gives what the journal says of its
+/// documents.
+///
+/// # Errors
+/// 409 when there is no document or one of them is not whole.
+pub(crate) async fn send_in(
+    tx: &mut Tx,
+    caller: &Caller,
+    now: Time,
+    id: DepositId,
+    message: Option<MessageId>,
+    procedure: Option<ProcedureId>,
+) -> Result<Vec<serde_json::Value>> {
+    let documents = documents::of_deposit(tx, id).await?;
     if documents.is_empty() {
         return Err(ProblemCode::DepositEmpty.into());
     }
@@ -291,12 +358,13 @@ pub(crate) async fn send(
         .map(|d| serde_json::json!({ "document": d.id, "size": d.size, "sha256": d.sha256 }))
         .collect();
     let detail = serde_json::json!({ "documents": digests });
-    Event::new("deposit.sent").by(&caller).deposit(id).detail(detail).write(&mut tx, now).await?;
-    release(&mut tx, now, id).await?;
-    let deposit = load(&mut tx, &caller, id, now).await?.ok_or(ProblemCode::NotFound)?;
-    tx.commit().await?;
-    hub.inner.bell.notify_waiters();
-    Ok((StatusCode::ACCEPTED, Json(deposit)))
+    let mut event = Event::new("deposit.sent").by(caller).deposit(id).procedure(procedure);
+    if let Some(message) = message {
+        event = event.message(message);
+    }
+    event.detail(detail).write(tx, now).await?;
+    release(tx, now, id).await?;
+    Ok(digests)
 }
 
 /// Holds a deposit until the transaction ends.

@@ -11,7 +11,7 @@ use crate::receive::signed;
 use crate::{Hub, jobs, pieces, uploads};
 use axum::Json;
 use axum::extract::{Path, State};
-use pli_api::{DepositId, Document, DocumentId, DocumentState, ProblemCode, Time, UploadId};
+use pli_api::{DepositId, Document, DocumentId, DocumentState, MessageId, ProblemCode, Time, UploadId};
 use pli_seal::{ContentDigest, Manifest, ManifestPart, ManifestSegment, SealError};
 use pli_storage::{AT_ONCE, Class, DbError, Job, NewJob, ObjectKey, Row, Sql, Tx, args};
 use uuid::Uuid;
@@ -96,8 +96,18 @@ pub(crate) async fn ids_of_deposit(tx: &mut Tx, deposit: DepositId) -> Result<Ve
     rows.iter().map(|row| Ok(DocumentId(row.get("id")?))).collect()
 }
 
-/// The document, if the caller may see it: by its deposit, or as a piece of a procedure. A delegation for one
-/// procedure reaches its pieces only.
+/// True in SQL when document `d` of deposit `p` was passed on to account `$2` and is at its disposal at instant
+/// `$3`: by a message that lies in one of its boxes, within the procedure `$4` where one limits it, and while
+/// whoever passed it on may read it still.
+const PASSED_ON: &str = "(p.state = 'available' AND p.expires > $3 AND EXISTS (
+    SELECT 1 FROM forwarded_documents f JOIN messages h ON h.id = f.message JOIN deliveries v ON v.message = f.message
+    WHERE f.document = d.id AND v.withdrawn IS NULL AND ($4 IS NULL OR h.procedure = $4)
+    AND v.box IN (SELECT id FROM boxes WHERE id = $2
+        UNION ALL SELECT service FROM service_members WHERE account = $2)
+    AND (h.sender = p.sender OR EXISTS (SELECT 1 FROM recipients r
+        WHERE r.deposit = p.id AND r.box = h.sender AND r.withdrawn IS NULL))))";
+
+/// The document, if the caller may see it: in a deposit, passed on by a message, or as a piece of a procedure.
 pub(crate) async fn load(
     tx: &mut Tx,
     caller: &Caller,
@@ -107,15 +117,27 @@ pub(crate) async fn load(
     let sql = [
         "SELECT ",
         COLUMNS,
-        " FROM documents d JOIN deposits p ON p.id = d.deposit WHERE d.id = $1 AND (($4 IS NULL AND ",
+        " FROM documents d JOIN deposits p ON p.id = d.deposit WHERE d.id = $1 AND ((",
         VISIBLE,
         ") OR ",
+        PASSED_ON,
+        " OR ",
         pieces::READABLE,
         ")",
     ];
     let values = args![id.0, caller.account.0, now, caller.scope()];
     let row = tx.optional(Sql::assembled(sql.concat()), values).await?;
     row.as_ref().map(from_row).transpose()
+}
+
+/// The documents that a message passes on.
+pub(crate) async fn forwarded_by(tx: &mut Tx, message: MessageId) -> Result<Vec<Document>> {
+    let sql = [
+        "SELECT ",
+        COLUMNS,
+        " FROM forwarded_documents f JOIN documents d ON d.id = f.document WHERE f.message = $1 ORDER BY d.id",
+    ];
+    tx.rows(Sql::assembled(sql.concat()), args![message.0]).await?.iter().map(from_row).collect()
 }
 
 /// GET /documents/{id}.
@@ -266,11 +288,11 @@ fn manifest(
 async fn damaged(hub: &Hub, job: &Job, id: DocumentId) -> Result<()> {
     let now = hub.now();
     let mut tx = hub.db().write().await?;
-    let moved = tx
-        .execute("UPDATE documents SET state = 'damaged' WHERE id = $1 AND state = 'finishing'", args![id.0])
-        .await?;
-    if moved == 1 {
-        Event::new("document.damaged").document(id).write(&mut tx, now).await?;
+    let sql =
+        "UPDATE documents SET state = 'damaged' WHERE id = $1 AND state = 'finishing' RETURNING deposit";
+    if let Some(row) = tx.optional(sql, args![id.0]).await? {
+        let deposit = DepositId(row.get("deposit")?);
+        Event::new("document.damaged").deposit(deposit).document(id).write(&mut tx, now).await?;
     }
     if tx.complete(job).await? {
         tx.commit().await?;
@@ -305,11 +327,13 @@ pub(crate) async fn remove(tx: &mut Tx, id: DocumentId) -> Result<()> {
 /// Crypto-erasure: no key is left to open anything; the row stays, with its digest, as evidence.
 pub(crate) async fn erase(tx: &mut Tx, now: Time, id: DocumentId) -> Result<()> {
     end_uploads(tx, id).await?;
-    tx.execute(
-        "UPDATE documents SET state = $2, manifest = NULL, wrapped_for = NULL WHERE id = $1",
-        args![id.0, DocumentState::Erased.as_str()],
-    )
-    .await?;
-    Event::new("document.erased").document(id).write(tx, now).await?;
+    let row = tx
+        .one(
+            "UPDATE documents SET state = $2, manifest = NULL, wrapped_for = NULL WHERE id = $1 RETURNING deposit",
+            args![id.0, DocumentState::Erased.as_str()],
+        )
+        .await?;
+    let deposit = DepositId(row.get("deposit")?);
+    Event::new("document.erased").deposit(deposit).document(id).write(tx, now).await?;
     Ok(())
 }

@@ -19,10 +19,13 @@ mod download;
 mod etag;
 mod exhibits;
 mod fault;
+mod inbox;
 mod jobs;
 mod journal;
 mod keys;
+mod labels;
 mod members;
+mod messages;
 mod people;
 mod pieces;
 mod procedures;
@@ -30,10 +33,13 @@ mod receive;
 mod references;
 mod retention;
 pub mod roles;
+mod search;
+mod sending;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod uploads;
 mod zip;
 
@@ -55,6 +61,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "exchange", sql: include_str!("../migrations/1_exchange.sql") },
     Migration { version: 3, name: "procedures", sql: include_str!("../migrations/3_procedures.sql") },
+    Migration { version: 4, name: "messages", sql: include_str!("../migrations/4_messages.sql") },
 ];
 
 /// The owner of [`MIGRATIONS`].
