@@ -58,7 +58,10 @@ pub async fn add_organisation(
 ///
 /// # Errors
 /// 404 for none, or several.
-pub(crate) async fn organisation_named(tx: &mut Tx, named: &str) -> Result<(OrganisationId, OrganisationKind)> {
+pub(crate) async fn organisation_named(
+    tx: &mut Tx,
+    named: &str,
+) -> Result<(OrganisationId, OrganisationKind)> {
     let rows = match named.parse::<OrganisationId>() {
         Ok(known) => tx.rows("SELECT id, kind FROM organisations WHERE id = $1", args![known.0]).await?,
         Err(_) => tx.rows("SELECT id, kind FROM organisations WHERE name = $1", args![named.trim()]).await?,

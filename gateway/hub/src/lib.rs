@@ -33,8 +33,8 @@ mod tests;
 mod uploads;
 mod zip;
 
-pub use antivirus::AntivirusOptions;
 pub use access::{Access, Caller, RouteFacts, routes};
+pub use antivirus::AntivirusOptions;
 pub use clamd::ClamdAddress;
 pub use fault::{Fault, Result, problem_response};
 pub use keys::KeySource;

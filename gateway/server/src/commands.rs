@@ -19,7 +19,9 @@ use zeroize::Zeroizing;
 
 use crate::{
     backend,
-    cli::{AntivirusCommand, Check, DevPki, Init, KeysCommand, OrgCommand, Recover, TokenCommand, UserCommand},
+    cli::{
+        AntivirusCommand, Check, DevPki, Init, KeysCommand, OrgCommand, Recover, TokenCommand, UserCommand,
+    },
     config::Config,
     pki,
     secret::{make_private_folder, write_private, write_public},
