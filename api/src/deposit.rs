@@ -104,6 +104,54 @@ states! {
     }
 }
 
+states! {
+    /// What the antivirus says of a document.
+    ScanState {
+        /// It has not said anything yet.
+        Pending = "pending",
+        /// It has read all of it and found nothing.
+        Clean = "clean",
+        /// It has found something: nobody downloads the document.
+        Infected = "infected",
+        /// It has not read all of it; the reason says why.
+        NotAnalysed = "not_analysed",
+    }
+}
+
+states! {
+    /// Why a document was not analysed.
+    NotAnalysed {
+        /// It, or what is in it, is over the engine's limits.
+        TooLarge = "too_large",
+        /// It, or something in it, is encrypted.
+        Encrypted = "encrypted",
+        /// The engine did not answer, or failed on it, for as long as it was asked.
+        EngineDown = "engine_down",
+        /// There was no engine when it was sealed.
+        Disabled = "disabled",
+    }
+}
+
+/// The antivirus on a document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scan {
+    /// What it says.
+    pub state: ScanState,
+    /// Why, of what was not analysed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<NotAnalysed>,
+    /// What the engine calls it, of what is infected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
+}
+
+impl Default for Scan {
+    /// Nothing said yet.
+    fn default() -> Self {
+        Self { state: ScanState::Pending, reason: None, signature: None }
+    }
+}
+
 /// What `POST /deposits` takes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -145,7 +193,7 @@ pub struct Deposit {
     pub sent: Option<Time>,
     /// When it came to its recipients' disposal.
     pub available: Option<Time>,
-    /// When it ends.
+    /// When it ends; of a sent deposit that may not be released, when it ends unreleased.
     pub expires: Option<Time>,
     /// Its documents; absent in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -169,6 +217,9 @@ pub struct Document {
     pub sha256: Option<String>,
     /// State.
     pub state: DocumentState,
+    /// What the antivirus says of it.
+    #[serde(default)]
+    pub scan: Scan,
 }
 
 /// Which deposits to list.

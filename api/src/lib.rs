@@ -21,7 +21,8 @@ pub mod tus;
 mod upload;
 
 pub use deposit::{
-    Deposit, DepositBox, DepositState, Document, DocumentState, InvalidTransition, NewDeposit, Page,
+    Deposit, DepositBox, DepositState, Document, DocumentState, InvalidTransition, NewDeposit, NotAnalysed,
+    Page, Scan, ScanState,
 };
 pub use ids::{
     AccountId, BoxId, DelegationId, DepositId, DocumentId, EventId, ExhibitId, HoldId, JobId, LabelId,

@@ -48,6 +48,10 @@ problems! {
     Forbidden, "forbidden", 403, "Cette action n'est pas permise.";
     /// No delegation of this name lets the caller do this now.
     NotDelegated, "not-delegated", 403, "Aucune délégation en cours ne permet cette action.";
+    /// The antivirus found something in the document.
+    Infected, "infected", 403, "L'antivirus a trouvé une menace : ce document ne peut être ni transmis ni téléchargé.";
+    /// The document was not analysed, and the caller's organisation does not take such documents.
+    NotAnalysed, "not-analysed", 403, "Ce document n'a pas pu être analysé et votre organisation n'accepte que ce qui l'a été.";
     /// A request with a session cookie came from another origin.
     CrossOrigin, "cross-origin", 403, "Requête refusée : elle ne vient pas de ce site.";
     /// Absent, or not the caller's: the two are not told apart.

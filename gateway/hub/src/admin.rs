@@ -14,7 +14,7 @@ use pli_api::{
     AccountId, BoxKind, IssuedToken, NewToken, OrganisationId, OrganisationKind, ProblemCode, Role,
 };
 use pli_seal::{ContentDigest, DocumentKey, KeyRing, Manifest};
-use pli_storage::{Blobs, Class, ObjectKey, args};
+use pli_storage::{Blobs, Class, ObjectKey, Tx, args};
 use std::collections::HashMap;
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -54,6 +54,25 @@ pub async fn add_organisation(
     Ok(id)
 }
 
+/// The organisation of this id or, exactly, this name.
+///
+/// # Errors
+/// 404 for none, or several.
+pub(crate) async fn organisation_named(
+    tx: &mut Tx,
+    named: &str,
+) -> Result<(OrganisationId, OrganisationKind)> {
+    let rows = match named.parse::<OrganisationId>() {
+        Ok(known) => tx.rows("SELECT id, kind FROM organisations WHERE id = $1", args![known.0]).await?,
+        Err(_) => tx.rows("SELECT id, kind FROM organisations WHERE name = $1", args![named.trim()]).await?,
+    };
+    let [row] = rows.as_slice() else {
+        return Err(Fault::because(ProblemCode::NotFound, "Aucune organisation, ou plusieurs, de ce nom."));
+    };
+    let kind = row.get::<String>("kind")?.parse().map_err(Fault::internal)?;
+    Ok((OrganisationId(row.get("id")?), kind))
+}
+
 /// Adds an account to an organisation, named by its id or by its exact name.
 ///
 /// # Errors
@@ -76,16 +95,7 @@ pub async fn add_account(
     };
     let (id, now) = (AccountId::new(), hub.now());
     let mut tx = hub.db().write().await?;
-    let rows = match organisation.parse::<OrganisationId>() {
-        Ok(known) => tx.rows("SELECT id, kind FROM organisations WHERE id = $1", args![known.0]).await?,
-        Err(_) => {
-            tx.rows("SELECT id, kind FROM organisations WHERE name = $1", args![organisation.trim()]).await?
-        }
-    };
-    let [row] = rows.as_slice() else {
-        return Err(Fault::because(ProblemCode::NotFound, "Aucune organisation, ou plusieurs, de ce nom."));
-    };
-    let organisation = OrganisationId(row.get("id")?);
+    let (organisation, kind) = organisation_named(&mut tx, organisation).await?;
     let new = NewBox {
         id: id.into(),
         kind: BoxKind::Person,
@@ -97,7 +107,6 @@ pub async fn add_account(
     };
     boxes::insert(&mut tx, now, &new).await?;
     tx.execute("INSERT INTO accounts (id, password) VALUES ($1, $2)", args![id.0, password]).await?;
-    let kind: OrganisationKind = row.get::<String>("kind")?.parse().map_err(Fault::internal)?;
     let role = if kind == OrganisationKind::Company { Role::Expert } else { Role::Agent };
     roles::grant(&mut tx, now, id, organisation, role).await?;
     Event::new("account.added").detail(serde_json::json!({ "account": id })).write(&mut tx, now).await?;

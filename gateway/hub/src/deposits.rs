@@ -4,16 +4,17 @@
 //! caller's does not exist for them.
 
 use crate::access::Caller;
+use crate::antivirus::Standing;
 use crate::fault::{Fault, Result};
 use crate::journal::Event;
 use crate::uploads::const_sql;
-use crate::{Hub, documents, people};
+use crate::{Hub, antivirus, documents, people};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use http::StatusCode;
 use pli_api::{
     Deposit, DepositBox, DepositId, DepositState, DocumentState, MessageId, NewDeposit, OrganisationId, Page,
-    Person, ProblemCode, ProcedureId, Time, UploadId,
+    Person, ProblemCode, ProcedureId, ScanState, Time, UploadId,
 };
 use pli_storage::{Args, Row, Tx, args};
 use serde::Deserialize;
@@ -347,6 +348,9 @@ pub(crate) async fn send_in(
     if documents.iter().any(|d| d.state == DocumentState::Damaged) {
         return Err(ProblemCode::Damaged.into());
     }
+    if documents.iter().any(|d| d.scan.state == ScanState::Infected) {
+        return Err(ProblemCode::Infected.into());
+    }
     let sent = DepositState::Draft.send().map_err(|_| ProblemCode::DepositSent)?;
     tx.execute(
         "UPDATE deposits SET state = $2, sent = $3 WHERE id = $1 AND state = 'draft'",
@@ -373,23 +377,30 @@ pub(crate) async fn hold(tx: &mut Tx, id: DepositId) -> Result<()> {
     Ok(())
 }
 
-/// Puts a sent deposit at its recipients' disposal once all its documents are finished. To be called in
-/// every transaction that finishes a document or sends a deposit.
-pub(crate) async fn release(tx: &mut Tx, now: Time, id: DepositId) -> Result<()> {
+/// Puts a sent deposit at its recipients' disposal once all its documents are finished and may be released;
+/// gives whether it did. One that may not be is held, for as long as it would have been available. To be
+/// called in every transaction that finishes or scans a document, sends a deposit or withdraws a recipient.
+pub(crate) async fn release(tx: &mut Tx, now: Time, id: DepositId) -> Result<bool> {
     let row = tx
         .one(
-            "UPDATE deposits SET version = version + 1 WHERE id = $1 RETURNING state, retention_days",
+            "UPDATE deposits SET version = version + 1 WHERE id = $1 RETURNING state, retention_days, expires",
             args![id.0],
         )
         .await?;
-    let Ok(available) = state_of(&row)?.release() else { return Ok(()) };
-    let unfinished = tx
-        .one("SELECT COUNT(*) AS n FROM documents WHERE deposit = $1 AND state <> 'available'", args![id.0])
-        .await?;
-    if unfinished.get::<i64>("n")? > 0 {
-        return Ok(());
-    }
+    let Ok(available) = state_of(&row)?.release() else { return Ok(false) };
     let expires = now.plus_seconds(row.get::<i64>("retention_days")?.saturating_mul(86_400));
+    match antivirus::standing(tx, id).await? {
+        Standing::Unfinished => return Ok(false),
+        Standing::Held if row.get::<Option<Time>>("expires")?.is_some() => return Ok(false),
+        Standing::Held => {
+            let sql = "UPDATE deposits SET expires = $2 WHERE id = $1 AND state = 'sent'";
+            tx.execute(sql, args![id.0, expires]).await?;
+            let detail = serde_json::json!({ "expires": expires });
+            Event::new("deposit.held").deposit(id).detail(detail).write(tx, now).await?;
+            return Ok(false);
+        }
+        Standing::Releasable => {}
+    }
     tx.execute(
         "UPDATE deposits SET state = $2, available = $3, expires = $4 WHERE id = $1 AND state = 'sent'",
         args![id.0, available.as_str(), now, expires],
@@ -400,5 +411,5 @@ pub(crate) async fn release(tx: &mut Tx, now: Time, id: DepositId) -> Result<()>
         .detail(serde_json::json!({ "expires": expires }))
         .write(tx, now)
         .await?;
-    Ok(())
+    Ok(true)
 }

@@ -8,7 +8,7 @@ use crate::deposits::{self, VISIBLE};
 use crate::fault::{Fault, Result};
 use crate::journal::Event;
 use crate::receive::signed;
-use crate::{Hub, jobs, pieces, uploads};
+use crate::{Hub, antivirus, jobs, pieces, uploads};
 use axum::Json;
 use axum::extract::{Path, State};
 use pli_api::{DepositId, Document, DocumentId, DocumentState, MessageId, ProblemCode, Time, UploadId};
@@ -22,7 +22,8 @@ pub(crate) const FINISH: &str = "document.finish";
 /// Attempts after which a document whose content does not open is called damaged.
 const DAMAGE_ATTEMPTS: i64 = 3;
 
-const COLUMNS: &str = "d.id, d.deposit, d.name, d.media_type, d.size, d.sha256, d.state";
+const COLUMNS: &str = "d.id, d.deposit, d.name, d.media_type, d.size, d.sha256, d.state,
+    d.scan, d.scan_reason, d.scan_signature";
 
 pub(crate) fn from_row(row: &Row) -> Result<Document> {
     Ok(Document {
@@ -33,6 +34,7 @@ pub(crate) fn from_row(row: &Row) -> Result<Document> {
         size: row.get::<Option<i64>>("size")?.and_then(|n| u64::try_from(n).ok()),
         sha256: row.get::<Option<Vec<u8>>>("sha256")?.map(hex::encode),
         state: row.get::<String>("state")?.parse().map_err(|e: String| Fault::internal(e))?,
+        scan: antivirus::from_row(row)?,
     })
 }
 
@@ -86,9 +88,8 @@ pub(crate) async fn received(tx: &mut Tx, document: DocumentId, size: u64) -> Re
 
 /// The documents of a deposit, in the order in which they were begun.
 pub(crate) async fn of_deposit(tx: &mut Tx, deposit: DepositId) -> Result<Vec<Document>> {
-    let sql =
-        Sql::assembled(["SELECT ", COLUMNS, " FROM documents d WHERE d.deposit = $1 ORDER BY d.id"].concat());
-    tx.rows(sql, args![deposit.0]).await?.iter().map(from_row).collect()
+    let sql = ["SELECT ", COLUMNS, " FROM documents d WHERE d.deposit = $1 ORDER BY d.id"];
+    tx.rows(Sql::assembled(sql.concat()), args![deposit.0]).await?.iter().map(from_row).collect()
 }
 
 pub(crate) async fn ids_of_deposit(tx: &mut Tx, deposit: DepositId) -> Result<Vec<DocumentId>> {
@@ -211,6 +212,7 @@ pub(crate) async fn finish(hub: &Hub, job: &Job) -> Result<()> {
     }
     let detail = serde_json::json!({ "sha256": hex::encode(sha256), "size": content.size });
     Event::new("document.sealed").deposit(deposit).document(id).detail(detail).write(&mut tx, now).await?;
+    antivirus::sealed(hub, &mut tx, id).await?;
     deposits::release(&mut tx, now, deposit).await?;
     tx.commit().await?;
     metrics::counter!("pli_documents_sealed_total").increment(1);
@@ -285,11 +287,12 @@ fn manifest(
     })
 }
 
-async fn damaged(hub: &Hub, job: &Job, id: DocumentId) -> Result<()> {
+/// The job found that the content does not open: it ends, and so does the document.
+pub(crate) async fn damaged(hub: &Hub, job: &Job, id: DocumentId) -> Result<()> {
     let now = hub.now();
     let mut tx = hub.db().write().await?;
-    let sql =
-        "UPDATE documents SET state = 'damaged' WHERE id = $1 AND state = 'finishing' RETURNING deposit";
+    let sql = "UPDATE documents SET state = 'damaged' WHERE id = $1
+               AND (state = 'finishing' OR (state = 'available' AND scan = 'pending')) RETURNING deposit";
     if let Some(row) = tx.optional(sql, args![id.0]).await? {
         let deposit = DepositId(row.get("deposit")?);
         Event::new("document.damaged").deposit(deposit).document(id).write(&mut tx, now).await?;

@@ -7,7 +7,7 @@ use crate::access::{Actor, Caller};
 use crate::content::{Content, ContentReader};
 use crate::fault::{Fault, Result};
 use crate::journal::Event;
-use crate::{Hub, documents, etag};
+use crate::{Hub, antivirus, documents, etag};
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -37,6 +37,7 @@ pub(crate) async fn content(
     let mut tx = hub.db().read().await?;
     let document = documents::load(&mut tx, &caller, id, hub.now()).await?.ok_or(ProblemCode::NotFound)?;
     let sha256 = readable(&document)?;
+    antivirus::require_released(&mut tx, &caller, std::slice::from_ref(&document)).await?;
     let etag = format!("\"sha256-{sha256}\"");
     let size = document.size.unwrap_or(0);
     if let Some(response) = preconditions(&headers, &etag)? {

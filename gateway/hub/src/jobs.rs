@@ -5,14 +5,16 @@
 
 use crate::fault::{Fault, Result};
 use crate::retention::ClockWatch;
-use crate::{Hub, documents, retention};
+use crate::{Hub, antivirus, documents, retention};
 use pli_storage::{AT_ONCE, DbError, Job, JobFilter, JobState, NewJob, ObjectKey, Tx};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 const DELETE: &str = "objects.delete";
-const KINDS: &[&str] = &[documents::FINISH, DELETE];
+const KINDS: &[&str] = &[documents::FINISH, DELETE, antivirus::SCAN];
+/// Kinds whose jobs wait for others for minutes: half of the workers leave them alone.
+const SLOW: &[&str] = &[antivirus::SCAN];
 
 /// How long a lease lasts unless it is extended, in microseconds.
 const LEASE: i64 = 60_000_000;
@@ -67,18 +69,23 @@ pub(crate) async fn complete_alone(hub: &Hub, job: &Job) -> Result<()> {
 
 pub(crate) async fn run(hub: Hub, stop: CancellationToken) {
     let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..WORKERS {
-        tasks.spawn(worker(hub.clone(), stop.clone()));
+    for number in 0..WORKERS {
+        let kinds = if number < WORKERS / 2 { KINDS.to_vec() } else { quick() };
+        tasks.spawn(worker(hub.clone(), stop.clone(), kinds));
     }
     tasks.spawn(sweeper(hub, stop));
     while tasks.join_next().await.is_some() {}
 }
 
-async fn worker(hub: Hub, stop: CancellationToken) {
+fn quick() -> Vec<&'static str> {
+    KINDS.iter().copied().filter(|kind| !SLOW.contains(kind)).collect()
+}
+
+async fn worker(hub: Hub, stop: CancellationToken, kinds: Vec<&'static str>) {
     while !stop.is_cancelled() {
         // Registered before the look, so that a bell between the look and the wait is heard.
         let bell = hub.inner.bell.notified();
-        match run_one(&hub, &stop).await {
+        match run_one(&hub, &stop, &kinds).await {
             Ok(true) => continue,
             Ok(false) => {}
             Err(fault) => tracing::warn!(error = %fault, "no job could be leased"),
@@ -116,12 +123,12 @@ async fn sweeper(hub: Hub, stop: CancellationToken) {
 pub(crate) async fn run_due(hub: &Hub) -> Result<()> {
     retention::sweep(hub).await?;
     let never = CancellationToken::new();
-    while run_one(hub, &never).await? {}
+    while run_one(hub, &never, KINDS).await? {}
     Ok(())
 }
 
-async fn run_one(hub: &Hub, stop: &CancellationToken) -> Result<bool> {
-    let Some(job) = hub.db().lease(KINDS, hub.now(), LEASE).await? else { return Ok(false) };
+async fn run_one(hub: &Hub, stop: &CancellationToken, kinds: &[&str]) -> Result<bool> {
+    let Some(job) = hub.db().lease(kinds, hub.now(), LEASE).await? else { return Ok(false) };
     // A task of its own: a panic in a job is that job's failure.
     let mut work = tokio::spawn(perform(hub.clone(), job.clone()));
     let outcome = loop {
@@ -161,6 +168,7 @@ async fn perform(hub: Hub, job: Job) -> Result<()> {
     match job.kind.as_str() {
         documents::FINISH => documents::finish(&hub, &job).await,
         DELETE => delete(&hub, &job).await,
+        antivirus::SCAN => antivirus::scan(&hub, &job).await,
         other => Err(Fault::internal(format!("unknown kind of job {other:?}"))),
     }
 }

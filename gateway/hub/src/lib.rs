@@ -8,9 +8,11 @@
 
 mod access;
 pub mod admin;
+pub mod antivirus;
 mod blocks;
 mod boxes;
 mod checksum;
+mod clamd;
 mod content;
 mod delegations;
 mod deposits;
@@ -44,6 +46,8 @@ mod uploads;
 mod zip;
 
 pub use access::{Access, Caller, RouteFacts, routes};
+pub use antivirus::AntivirusOptions;
+pub use clamd::ClamdAddress;
 pub use fault::{Fault, Result, problem_response};
 pub use keys::KeySource;
 
@@ -62,6 +66,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "exchange", sql: include_str!("../migrations/1_exchange.sql") },
     Migration { version: 3, name: "procedures", sql: include_str!("../migrations/3_procedures.sql") },
     Migration { version: 4, name: "messages", sql: include_str!("../migrations/4_messages.sql") },
+    Migration { version: 7, name: "antivirus", sql: include_str!("../migrations/7_antivirus.sql") },
 ];
 
 /// The owner of [`MIGRATIONS`].
@@ -86,6 +91,8 @@ pub struct HubOptions {
     pub retention_days: (u32, u32, u32),
     /// Seconds that a session lives.
     pub session_seconds: i64,
+    /// The antivirus; without one, every document counts as not analysed and is released as such.
+    pub antivirus: Option<AntivirusOptions>,
 }
 
 impl Default for HubOptions {
@@ -99,6 +106,7 @@ impl Default for HubOptions {
             upload_expiry: 7 * 86_400,
             retention_days: (1, 30, 30),
             session_seconds: 12 * 3600,
+            antivirus: None,
         }
     }
 }
@@ -141,6 +149,7 @@ struct Inner {
     keys: KeySource,
     options: HubOptions,
     clock: Clock,
+    antivirus: Option<antivirus::Antivirus>,
     blocks: BlockPool,
     /// The writer that each upload has in this process, so that a newer one ends it at once.
     writers: Mutex<HashMap<UploadId, Registered>>,
@@ -158,6 +167,7 @@ impl Hub {
     pub fn new(db: Db, blobs: Blobs, keys: KeySource, mut options: HubOptions, clock: Clock) -> Self {
         options.segment_size = options.segment_size.clamp(1, pli_seal::SEGMENT_MAX);
         let blocks = BlockPool::new(options.transfer_memory);
+        let antivirus = options.antivirus.clone().map(antivirus::Antivirus::new);
         Self {
             inner: Arc::new(Inner {
                 db,
@@ -165,6 +175,7 @@ impl Hub {
                 keys,
                 options,
                 clock,
+                antivirus,
                 blocks,
                 writers: Mutex::default(),
                 stop: CancellationToken::new(),
@@ -195,6 +206,10 @@ impl Hub {
 
     pub(crate) fn blobs(&self) -> &Blobs {
         &self.inner.blobs
+    }
+
+    pub(crate) fn antivirus(&self) -> Option<&antivirus::Antivirus> {
+        self.inner.antivirus.as_ref()
     }
 
     /// The hub's certificates.

@@ -6,7 +6,7 @@
 use crate::fault::Result;
 use crate::journal::Event;
 use crate::uploads::{UNFINISHED, const_sql};
-use crate::{Hub, deposits, documents, uploads};
+use crate::{Hub, antivirus, deposits, documents, uploads};
 use pli_api::{DepositId, DocumentId, Time, UploadId};
 use pli_storage::args;
 use std::time::{Duration, Instant};
@@ -60,6 +60,7 @@ pub(crate) async fn sweep(hub: &Hub) -> Result<()> {
         stale_uploads(hub).await,
         forgotten_drafts(hub).await,
         expired_deposits(hub).await,
+        antivirus::sweep(hub).await,
         old_rows(hub).await,
     ];
     outcomes.into_iter().collect()

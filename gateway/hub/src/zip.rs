@@ -2,12 +2,12 @@
 //!
 //! Nothing is prepared on a disk and nothing is held: memory is the same for one page and for 100 GB.
 
-use crate::Hub;
 use crate::access::{Actor, Caller};
 use crate::content::Content;
 use crate::deposits;
 use crate::download::{Outlet, Trail, disposition, outlet};
 use crate::fault::{Fault, Result};
+use crate::{Hub, antivirus};
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -29,7 +29,6 @@ pub(crate) async fn download(
 ) -> Result<Response> {
     let mut tx = hub.db().read().await?;
     let deposit = deposits::load(&mut tx, &caller, id, hub.now()).await?.ok_or(ProblemCode::NotFound)?;
-    drop(tx);
     let documents = deposit.documents.clone().unwrap_or_default();
     if documents.iter().any(|d| d.state == DocumentState::Erased) {
         return Err(ProblemCode::Gone.into());
@@ -37,6 +36,8 @@ pub(crate) async fn download(
     if documents.is_empty() || documents.iter().any(|d| d.state != DocumentState::Available) {
         return Err(ProblemCode::NotReady.into());
     }
+    antivirus::require_released(&mut tx, &caller, &documents).await?;
+    drop(tx);
     let trail = Trail { hub: hub.clone(), actor: Actor::from(&caller), deposit: id, document: None };
     let list: Vec<_> = documents.iter().map(|d| d.id).collect();
     let begun = trail.begin(serde_json::json!({ "zip": list })).await?;

@@ -116,13 +116,13 @@ pub(crate) async fn keys(config: &Config) -> anyhow::Result<KeySource> {
 pub(crate) async fn hub(config: &Config) -> anyhow::Result<Hub> {
     let (blobs, keys) = (store(config)?, keys(config).await?);
     let db = migrated(config).await?;
-    Ok(Hub::new(db, blobs, keys, options(config), Clock::System))
+    Ok(Hub::new(db, blobs, keys, options(config)?, Clock::System))
 }
 
-fn options(config: &Config) -> HubOptions {
+fn options(config: &Config) -> anyhow::Result<HubOptions> {
     let t = &config.transfers;
     let bytes = |size: crate::config::Size| usize::try_from(size.0).unwrap_or(usize::MAX);
-    HubOptions {
+    Ok(HubOptions {
         max_size: t.max_size.0,
         segment_size: bytes(t.segment_size),
         transfer_memory: bytes(t.memory),
@@ -131,7 +131,8 @@ fn options(config: &Config) -> HubOptions {
         upload_expiry: i64::from(t.upload_days) * 86_400,
         retention_days: (t.retention_days_min, t.retention_days_max, t.retention_days_default),
         session_seconds: i64::from(t.session_hours) * 3600,
-    }
+        antivirus: config.antivirus.options()?,
+    })
 }
 
 /// Whether database and store answer.

@@ -55,6 +55,9 @@ pub(crate) enum Command {
     /// Les jetons d'accès.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// L'antivirus.
+    #[command(subcommand)]
+    Antivirus(AntivirusCommand),
     /// Compare la base de données et le magasin.
     Check(Check),
     /// Relit les documents depuis le magasin et la clé du hub, sans la base de données.
@@ -127,6 +130,26 @@ pub(crate) enum OrgCommand {
         /// Espace accordé : octets, ou par exemple « 500 GiB ».
         #[arg(long, default_value = "1 TiB", value_name = "TAILLE")]
         quota: Size,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AntivirusCommand {
+    /// Éprouve clamd : fichier d'essai EICAR, limites, chiffrement.
+    Check,
+    /// Fait analyser de nouveau ce qui n'a pas pu l'être ; écrit combien de documents.
+    Rescan {
+        /// Pourquoi ils ne l'ont pas été : engine_down, too_large, encrypted ou disabled. Répétable.
+        #[arg(long, value_name = "RAISON", default_value = "engine_down")]
+        reason: Vec<pli_api::NotAnalysed>,
+    },
+    /// Dit si les gens d'une organisation peuvent recevoir ce qui n'a pas pu être analysé.
+    Policy {
+        /// Identifiant ou nom exact de l'organisation.
+        organisation: String,
+        /// Oui : remet aussi ce qui attendait.
+        #[arg(long, value_name = "true|false", action = clap::ArgAction::Set)]
+        takes_unanalysed: bool,
     },
 }
 

@@ -11,12 +11,17 @@ use std::{
 
 use anyhow::{Context, bail};
 use pli_api::NewToken;
-use pli_hub::admin::{self, CheckOptions, Recoverable};
+use pli_hub::{
+    admin::{self, CheckOptions, Recoverable},
+    antivirus,
+};
 use zeroize::Zeroizing;
 
 use crate::{
     backend,
-    cli::{Check, DevPki, Init, KeysCommand, OrgCommand, Recover, TokenCommand, UserCommand},
+    cli::{
+        AntivirusCommand, Check, DevPki, Init, KeysCommand, OrgCommand, Recover, TokenCommand, UserCommand,
+    },
     config::Config,
     pki,
     secret::{make_private_folder, write_private, write_public},
@@ -116,6 +121,9 @@ pub(crate) async fn check_config(config: Config, reach: bool) -> anyhow::Result<
         };
         part("base de données", database.await);
         part("accès au magasin", async { Ok(backend::store(&config)?.probe().await?) }.await);
+        if let Some(options) = config.antivirus.options()? {
+            part("antivirus", antivirus::check(&options).await.map(drop).map_err(Into::into));
+        }
     }
     if config.operations.socket()?.is_some_and(|address| !address.ip().is_loopback()) {
         say!("# attention : operations.address est ouverte au réseau, en clair");
@@ -206,6 +214,31 @@ fn read_password(path: &Path) -> anyhow::Result<Zeroizing<String>> {
     let kept = text.trim_end_matches(['\r', '\n']).len();
     text.truncate(kept);
     Ok(text)
+}
+
+pub(crate) async fn antivirus(config: Config, asked: AntivirusCommand) -> anyhow::Result<()> {
+    match asked {
+        AntivirusCommand::Check => {
+            let Some(options) = config.antivirus.options()? else {
+                bail!(Refused("antivirus.clamd : aucun antivirus".to_owned()));
+            };
+            let version = antivirus::check(&options).await?;
+            say!("{version} : trouve, ouvre les archives, dit ses limites et ce qui est chiffré.");
+        }
+        AntivirusCommand::Rescan { reason } => {
+            let hub = backend::hub(&config).await?;
+            let asked = antivirus::rescan(&hub, &reason).await?;
+            hub.db().close().await;
+            say!("{asked} documents à analyser de nouveau.");
+        }
+        AntivirusCommand::Policy { organisation, takes_unanalysed } => {
+            let hub = backend::hub(&config).await?;
+            let released = antivirus::set_takes_unanalysed(&hub, &organisation, takes_unanalysed).await?;
+            hub.db().close().await;
+            say!("{released} dépôts remis.");
+        }
+    }
+    Ok(())
 }
 
 pub(crate) async fn token(config: Config, asked: TokenCommand) -> anyhow::Result<()> {

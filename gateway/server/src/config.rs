@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use pli_hub::AntivirusOptions;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
@@ -59,6 +60,7 @@ pub(crate) struct Config {
     pub(crate) keys: Keys,
     pub(crate) transfers: Transfers,
     pub(crate) limits: LimitOptions,
+    pub(crate) antivirus: Antivirus,
     pub(crate) jobs: Jobs,
     pub(crate) logs: Logs,
     pub(crate) shutdown: Shutdown,
@@ -304,6 +306,54 @@ impl Default for LimitOptions {
     }
 }
 
+/// The antivirus that documents are given to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Antivirus {
+    /// Where clamd listens, `unix:/PATH` or `tcp:HOST:PORT`; none when empty.
+    pub(crate) clamd: String,
+    /// clamd's `MaxScanSize`; its `MaxFileSize` and `StreamMaxLength` must not be less.
+    pub(crate) max_size: Size,
+    /// How long clamd may take no byte, or leave a command unanswered.
+    pub(crate) stall: Seconds,
+    /// How long clamd may scan one document.
+    pub(crate) scan: Seconds,
+    /// How long a clamd that fails is asked again before a document counts as not analysed.
+    pub(crate) patience: Seconds,
+}
+
+impl Default for Antivirus {
+    fn default() -> Self {
+        Self {
+            clamd: String::new(),
+            max_size: Size(100 << 20),
+            stall: Seconds(Duration::from_secs(30)),
+            scan: Seconds(Duration::from_secs(300)),
+            patience: Seconds(Duration::from_secs(4 * 3600)),
+        }
+    }
+}
+
+impl Antivirus {
+    /// What the hub is told; `None` without an antivirus.
+    pub(crate) fn options(&self) -> Result<Option<AntivirusOptions>, ConfigError> {
+        if self.clamd.is_empty() {
+            return Ok(None);
+        }
+        let clamd = self.clamd.parse().map_err(|message: String| value("antivirus.clamd", message))?;
+        // clamd reads no file of 2 GiB.
+        if !(1 << 20..1 << 31).contains(&self.max_size.0) {
+            return Err(value("antivirus.max_size", "de 1 MiB à moins de 2 GiB"));
+        }
+        if self.stall.0.is_zero() || self.scan.0.is_zero() {
+            return Err(value("antivirus", "stall et scan : plus de 0 seconde"));
+        }
+        let patience = i64::try_from(self.patience.0.as_secs()).unwrap_or(i64::MAX);
+        let (max_size, stall, scan) = (self.max_size.0, self.stall.0, self.scan.0);
+        Ok(Some(AntivirusOptions { clamd, max_size, stall, scan, patience }))
+    }
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Jobs {
@@ -479,6 +529,7 @@ impl Config {
         if t.pending_uploads == 0 || t.upload_days == 0 || t.session_hours == 0 {
             return Err(value("transfers", "pending_uploads, upload_days et session_hours : au moins 1"));
         }
+        self.antivirus.options()?;
         if self.tls.check.0.is_some_and(|every| every.is_zero()) {
             return Err(value("tls.check", "plus de 0 seconde, ou \"never\""));
         }

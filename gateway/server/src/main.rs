@@ -112,6 +112,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Org(asked) => commands::org(config, asked).await,
             Command::User(asked) => commands::user(config, asked).await,
             Command::Token(asked) => commands::token(config, asked).await,
+            Command::Antivirus(asked) => commands::antivirus(config, asked).await,
             Command::Check(asked) => commands::check(config, &asked).await,
             Command::Recover(asked) => commands::recover(config, asked).await,
             // Done above.
