@@ -30,6 +30,7 @@ package libclang-dev has_libclang
 # To test: the databases, the order of system calls, the clients in Node and Python.
 package postgresql has_postgres
 package sqlite3 command -v sqlite3
+package openssl command -v openssl
 package strace command -v strace
 package util-linux command -v setsid
 package nodejs command -v node

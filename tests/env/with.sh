@@ -3,8 +3,8 @@
 #
 #     tests/env/with.sh postgres s3 -- cargo nextest run
 #
-# Services: postgres (PLI_TEST_POSTGRES), s3, garage1, garage3 (each PLI_TEST_S3_*). Everything lies in
-# one temporary folder, which is removed at the end; PLI_TEST_KEEP=1 keeps it, for its logs.
+# Services: postgres (PLI_TEST_POSTGRES), s3, garage1, garage3 (each PLI_TEST_S3_*), smtp (PLI_TEST_SMTP_*).
+# Everything lies in one temporary folder, which is removed at the end; PLI_TEST_KEEP=1 keeps it, for its logs.
 source "$(dirname "$0")/common.sh"
 
 services=()
@@ -26,6 +26,7 @@ finish() {
         postgres) "$here/postgres.sh" stop "$base/postgres" immediate || true ;;
         s3) "$here/s3.sh" stop "$base/s3" || true ;;
         garage1 | garage3) "$here/garage.sh" stop "$base/garage" || true ;;
+        smtp) "$here/smtp.sh" stop "$base/smtp" || true ;;
         esac
     done
     if [ -n "${PLI_TEST_KEEP:-}" ]; then say "kept: $base"; else rm -rf "$base"; fi
@@ -45,7 +46,8 @@ for service in "${services[@]}"; do
     s3) variables=$("$here/s3.sh" start "$base/s3") && eval "$variables" ;;
     garage1) variables=$("$here/garage.sh" one "$base/garage") && eval "$variables" ;;
     garage3) variables=$("$here/garage.sh" three "$base/garage") && eval "$variables" ;;
-    *) die "unknown service $service: postgres, s3, garage1 or garage3" ;;
+    smtp) variables=$("$here/smtp.sh" start "$base/smtp") && eval "$variables" ;;
+    *) die "unknown service $service: postgres, s3, garage1, garage3 or smtp" ;;
     esac
 done
 

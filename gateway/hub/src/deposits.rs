@@ -7,13 +7,13 @@ use crate::access::Caller;
 use crate::fault::{Fault, Result};
 use crate::journal::Event;
 use crate::uploads::const_sql;
-use crate::{Hub, documents, people};
+use crate::{Hub, documents, notices, people};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use http::StatusCode;
 use pli_api::{
-    Deposit, DepositBox, DepositId, DepositState, DocumentState, NewDeposit, Page, Person, ProblemCode, Time,
-    UploadId,
+    Deposit, DepositBox, DepositId, DepositState, DocumentState, NewDeposit, OrganisationId, Page, Person,
+    ProblemCode, Time, UploadId,
 };
 use pli_storage::{Args, Row, Tx, args};
 use serde::Deserialize;
@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 use uuid::Uuid;
 
 /// The most recipients of a deposit.
-const RECIPIENTS_MAX: usize = 100;
+pub(crate) const RECIPIENTS_MAX: usize = 100;
 
 const COLUMNS: &str = "p.id, p.sender, p.subject, p.reference, p.state, p.retention_days, p.created, p.sent,
     p.available, p.expires, a.address AS sender_address, a.name AS sender_name";
@@ -35,20 +35,32 @@ pub(crate) const VISIBLE: &str = "(p.sender IN (SELECT id FROM boxes WHERE id = 
         AND r.box IN (SELECT id FROM boxes WHERE id = $2
             UNION ALL SELECT service FROM service_members WHERE account = $2))))";
 
+/// The bounds of retention in an organisation, in days, and what is taken when the sender says nothing: its own,
+/// and the operator's where it has none.
+pub(crate) async fn retention_bounds(
+    hub: &Hub,
+    tx: &mut Tx,
+    organisation: OrganisationId,
+) -> Result<(u32, u32, u32)> {
+    let sql = "SELECT retention_min, retention_max, retention_usual FROM organisations WHERE id = $1";
+    let row = tx.one(sql, args![organisation.0]).await?;
+    let own = |column: &str| -> Result<Option<u32>> {
+        Ok(row.get::<Option<i64>>(column)?.and_then(|days| u32::try_from(days).ok()))
+    };
+    let (least, most, usual) = hub.options().retention_days;
+    let least = own("retention_min")?.unwrap_or(least);
+    // One bound of its own may lie beyond the operator's other one.
+    let most = own("retention_max")?.unwrap_or(most).max(least);
+    let usual = own("retention_usual")?.unwrap_or(usual).clamp(least, most);
+    Ok((least, most, usual))
+}
+
 /// POST /deposits: a draft.
 pub(crate) async fn create(
     State(hub): State<Hub>,
     caller: Caller,
     Json(new): Json<NewDeposit>,
 ) -> Result<(StatusCode, Json<Deposit>)> {
-    let (least, most, usual) = hub.options().retention_days;
-    let days = new.retention_days.unwrap_or(usual);
-    if !(least..=most).contains(&days) {
-        return Err(Fault::because(
-            ProblemCode::Invalid,
-            format!("Durée de conservation : de {least} à {most} jours."),
-        ));
-    }
     let (subject, reference) = (new.subject.trim(), new.reference.as_deref().filter(|r| !r.is_empty()));
     let odd = |text: &str, most: usize| text.chars().count() > most || text.chars().any(char::is_control);
     if odd(subject, 300) || reference.is_some_and(|r| odd(r, 200)) {
@@ -64,6 +76,14 @@ pub(crate) async fn create(
 
     let (id, now) = (DepositId::new(), hub.now());
     let mut tx = hub.db().write().await?;
+    let (least, most, usual) = retention_bounds(&hub, &mut tx, caller.organisation).await?;
+    let days = new.retention_days.unwrap_or(usual);
+    if !(least..=most).contains(&days) {
+        return Err(Fault::because(
+            ProblemCode::Invalid,
+            format!("Durée de conservation : de {least} à {most} jours."),
+        ));
+    }
     // Without effect when the caller has a draft of this reference, also one made this very moment.
     let made = tx
         .execute(
@@ -332,5 +352,5 @@ pub(crate) async fn release(tx: &mut Tx, now: Time, id: DepositId) -> Result<()>
         .detail(serde_json::json!({ "expires": expires }))
         .write(tx, now)
         .await?;
-    Ok(())
+    notices::deposit_available(tx, now, id).await
 }

@@ -5,14 +5,14 @@
 
 use crate::fault::{Fault, Result};
 use crate::retention::ClockWatch;
-use crate::{Hub, documents, retention};
+use crate::{Hub, documents, notices, retention, webhooks};
 use pli_storage::{AT_ONCE, DbError, Job, JobFilter, JobState, NewJob, ObjectKey, Tx};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 const DELETE: &str = "objects.delete";
-const KINDS: &[&str] = &[documents::FINISH, DELETE];
+const KINDS: &[&str] = &[documents::FINISH, DELETE, notices::DISPATCH, notices::MAIL, notices::DIGEST, webhooks::DELIVER];
 
 /// How long a lease lasts unless it is extended, in microseconds.
 const LEASE: i64 = 60_000_000;
@@ -161,6 +161,10 @@ async fn perform(hub: Hub, job: Job) -> Result<()> {
     match job.kind.as_str() {
         documents::FINISH => documents::finish(&hub, &job).await,
         DELETE => delete(&hub, &job).await,
+        notices::DISPATCH => notices::dispatch(&hub, &job).await,
+        notices::MAIL => notices::mail(&hub, &job).await,
+        notices::DIGEST => notices::digest(&hub, &job).await,
+        webhooks::DELIVER => webhooks::deliver(&hub, &job).await,
         other => Err(Fault::internal(format!("unknown kind of job {other:?}"))),
     }
 }

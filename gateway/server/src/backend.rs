@@ -130,6 +130,7 @@ fn options(config: &Config) -> HubOptions {
         pending_uploads: t.pending_uploads,
         upload_expiry: i64::from(t.upload_days) * 86_400,
         retention_days: (t.retention_days_min, t.retention_days_max, t.retention_days_default),
+        reminder_days: t.reminder_days,
         session_seconds: i64::from(t.session_hours) * 3600,
     }
 }

@@ -235,6 +235,8 @@ pub(crate) struct Transfers {
     pub(crate) retention_days_min: u32,
     pub(crate) retention_days_max: u32,
     pub(crate) retention_days_default: u32,
+    /// Days before the end of a deposit at which who has not read is reminded; 0 for never.
+    pub(crate) reminder_days: u32,
     /// Hours that a session of the portal lives.
     pub(crate) session_hours: u32,
 }
@@ -251,6 +253,7 @@ impl Default for Transfers {
             retention_days_min: 1,
             retention_days_max: 30,
             retention_days_default: 30,
+            reminder_days: 3,
             session_hours: 12,
         }
     }
