@@ -4,6 +4,7 @@
 //! without a row here fails the test, and so does a row without a route.
 
 use crate::admin;
+use super::notices_access;
 use crate::testing::*;
 use crate::{Access, routes};
 use pli_api::{DepositId, DocumentId, NewToken, TokenId, UploadId};
@@ -151,12 +152,14 @@ impl Objects {
 
 #[test]
 fn the_matrix_names_every_route() {
-    let written: BTreeSet<_> =
-        MATRIX.iter().map(|row| format!("{} {} {:?}", row.method, row.path, row.access)).collect();
+    let here = MATRIX.iter().map(|row| (row.method, row.path, row.access));
+    let notices = notices_access::MATRIX.iter().map(|row| (row.method, row.path, row.access));
+    let all: Vec<_> = here.chain(notices).map(|(method, path, access)| format!("{method} {path} {access:?}")).collect();
+    let written: BTreeSet<_> = all.iter().cloned().collect();
     let served: BTreeSet<_> =
         routes().iter().map(|row| format!("{} {} {:?}", row.method, row.path, row.access)).collect();
     assert_eq!(written, served);
-    assert_eq!(MATRIX.len(), routes().len());
+    assert_eq!(all.len(), routes().len());
 }
 
 on_both! {

@@ -1,6 +1,7 @@
 //! The behaviour of the hub: each case on SQLite and on PostgreSQL, with real stores.
 //!
-//! Run under `tests/env/with.sh postgres --`; without PostgreSQL its half of the tests fails and says so.
+//! Run under `tests/env/with.sh postgres smtp --`; without PostgreSQL its half of the tests fails and says so, and
+//! without the mail server those of `notices`.
 
 mod access;
 mod admin;
@@ -8,7 +9,11 @@ mod concatenation;
 mod deposits;
 mod downloads;
 mod faults;
+mod holds;
+mod notices;
+mod notices_access;
 mod people;
 mod retention;
 mod secrecy;
 mod uploads;
+mod webhooks;
