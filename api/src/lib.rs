@@ -25,11 +25,12 @@ pub use deposit::{
 pub use hold::{Hold, LiftHold, NewHold};
 pub use ids::{
     AccountId, BoxId, DelegationId, DepositId, DocumentId, EventId, ExhibitId, HoldId, JobId, LabelId,
-    MessageId, NoticeId, OrganisationId, PieceId, ProcedureId, ReceiptId, ServiceId, ThreadId, TokenId, UploadId,
-    WebhookDeliveryId, WebhookId,
+    MessageId, NoticeId, OrganisationId, PieceId, ProcedureId, ReceiptId, ServiceId, ThreadId, TokenId,
+    UploadId, WebhookDeliveryId, WebhookId,
 };
 pub use notice::{
-    Bounce, Certificate, Channel, Notice, NoticeKind, NoticePreference, NoticeReason, NoticeTiming, SetPreference,
+    Bounce, Certificate, Channel, Notice, NoticeKind, NoticePreference, NoticeReason, NoticeTiming,
+    SetPreference,
 };
 pub use person::{
     Account, BoxKind, IssuedToken, Limits, Me, NewToken, OrganisationKind, Person, Role, SignIn, Token,

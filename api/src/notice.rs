@@ -98,9 +98,10 @@ impl NoticeKind {
     #[must_use]
     pub const fn usual(self, channel: Channel) -> NoticeTiming {
         match (channel, self) {
-            (Channel::Mail, Self::DepositDownloaded | Self::PieceFiled | Self::HoldPlaced | Self::HoldLifted) => {
-                NoticeTiming::Daily
-            }
+            (
+                Channel::Mail,
+                Self::DepositDownloaded | Self::PieceFiled | Self::HoldPlaced | Self::HoldLifted,
+            ) => NoticeTiming::Daily,
             _ => NoticeTiming::AtOnce,
         }
     }

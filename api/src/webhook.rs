@@ -2,7 +2,8 @@
 
 use crate::person::words;
 use crate::{
-    BoxId, DepositId, DocumentId, MessageId, NoticeId, NoticeKind, ProcedureId, Time, WebhookDeliveryId, WebhookId,
+    BoxId, DepositId, DocumentId, MessageId, NoticeId, NoticeKind, ProcedureId, Time, WebhookDeliveryId,
+    WebhookId,
 };
 use serde::{Deserialize, Serialize};
 

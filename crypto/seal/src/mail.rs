@@ -29,7 +29,8 @@ pub fn encrypt_to(certificate: &[u8], at: SystemTime, content: &[u8]) -> Result<
         .supported()
         .alive()
         .revoked(false)
-        .for_transport_encryption();
+        .for_transport_encryption()
+        .for_storage_encryption();
     let mut out = Vec::new();
     let message = Armorer::new(Message::new(&mut out)).build().map_err(library)?;
     let message = Encryptor::for_recipients(message, keys).build().map_err(library)?;

@@ -5,8 +5,8 @@
 
 use crate::fault::{Fault, Result};
 use crate::{
-    Hub, delegations, deposits, documents, download, holds, notices, people, problem_response, recipients, uploads,
-    webhooks, zip,
+    Hub, delegations, deposits, documents, download, holds, notices, people, problem_response, recipients,
+    uploads, webhooks, zip,
 };
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::{self, Next};

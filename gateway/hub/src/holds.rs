@@ -15,8 +15,8 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use http::StatusCode;
 use pli_api::{
-    BoxId, DepositId, DepositState, Hold, HoldId, LiftHold, NewHold, NoticeKind, OrganisationId, Page, Person,
-    ProblemCode, ProcedureId, Time,
+    BoxId, DepositId, DepositState, Hold, HoldId, LiftHold, NewHold, NoticeKind, OrganisationId, Page,
+    Person, ProblemCode, ProcedureId, Time,
 };
 use pli_storage::{Row, Tx, args};
 use serde::Deserialize;
@@ -97,7 +97,10 @@ async fn deposit(tx: &mut Tx, caller: &Caller, id: DepositId, now: Time) -> Resu
         return Err(if seen { ProblemCode::Forbidden } else { ProblemCode::NotFound }.into());
     }
     if row.get::<String>("state")? == DepositState::Expired.as_str() {
-        return Err(Fault::because(ProblemCode::Conflict, "Ce dépôt est expiré : il n'en reste que les traces."));
+        return Err(Fault::because(
+            ProblemCode::Conflict,
+            "Ce dépôt est expiré : il n'en reste que les traces.",
+        ));
     }
     Ok(Target { organisation, sender: Some(BoxId(row.get("sender")?)) })
 }
@@ -149,7 +152,8 @@ async fn told(
     (deposit, procedure): (Option<DepositId>, Option<ProcedureId>),
     sender: Option<BoxId>,
 ) -> Result<()> {
-    let mut written = Event::new(event).by(caller).procedure(procedure).detail(serde_json::json!({ "hold": id }));
+    let mut written =
+        Event::new(event).by(caller).procedure(procedure).detail(serde_json::json!({ "hold": id }));
     let mut about = About::at(now).procedure(procedure);
     if let Some(deposit) = deposit {
         written = written.deposit(deposit);

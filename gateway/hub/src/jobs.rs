@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 const DELETE: &str = "objects.delete";
-const KINDS: &[&str] = &[documents::FINISH, DELETE, notices::DISPATCH, notices::MAIL, notices::DIGEST, webhooks::DELIVER];
+const KINDS: &[&str] =
+    &[documents::FINISH, DELETE, notices::DISPATCH, notices::MAIL, notices::DIGEST, webhooks::DELIVER];
 
 /// How long a lease lasts unless it is extended, in microseconds.
 const LEASE: i64 = 60_000_000;

@@ -104,7 +104,10 @@ impl Mail {
     pub fn open(options: MailOptions) -> Result<Self, MailError> {
         let email: Address = options.from.parse().map_err(|_| MailError::From)?;
         let url = options.public_url.trim_end_matches('/');
-        if !url.starts_with("https://") || url.len() <= 8 || url.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        if !url.starts_with("https://")
+            || url.len() <= 8
+            || url.contains(|c: char| c.is_whitespace() || c.is_control())
+        {
             return Err(MailError::PublicUrl);
         }
         if options.digest_hour > 23 {
@@ -179,7 +182,10 @@ impl Mail {
             .date(at)
             .message_id(Some(format!("<{id}@{}>", self.from.email.domain())))
             // RFC 3834: nobody's out-of-office answers this.
-            .raw_header(HeaderValue::new(HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".to_owned()));
+            .raw_header(HeaderValue::new(
+                HeaderName::new_from_ascii_str("Auto-Submitted"),
+                "auto-generated".to_owned(),
+            ));
         builder.multipart(body).map_err(|error| Refusal::Passing(Fault::internal(error)))
     }
 
@@ -228,7 +234,9 @@ fn is_loopback(host: &str) -> bool {
 fn encrypted(armored: Vec<u8>) -> MultiPart {
     let kind = |text: &str| ContentType::parse(text).unwrap_or(ContentType::TEXT_PLAIN);
     MultiPart::encrypted("application/pgp-encrypted".to_owned())
-        .singlepart(SinglePart::builder().header(kind("application/pgp-encrypted")).body("Version: 1\r\n".to_owned()))
+        .singlepart(
+            SinglePart::builder().header(kind("application/pgp-encrypted")).body("Version: 1\r\n".to_owned()),
+        )
         .singlepart(SinglePart::builder().header(kind("application/octet-stream")).body(armored))
 }
 
@@ -280,7 +288,9 @@ mod tests {
         let parts = texts::single(NoticeKind::MessageReceived, NoticeReason::Own, mail.public_url());
         let now = Time::from_micros(1_800_000_000_000_000);
         let id = uuid::Uuid::nil();
-        for name in ["Zoé\r\nBcc: espion@x.example", "a\nSubject: autre\n\nb", "\"<x@y.example>, \"", "\u{202e}é\0"] {
+        for name in
+            ["Zoé\r\nBcc: espion@x.example", "a\nSubject: autre\n\nb", "\"<x@y.example>, \"", "\u{202e}é\0"]
+        {
             let message = mail.compose(("zoe@experts.example", name), "Pli", &parts, id, now, None).unwrap();
             let formatted = String::from_utf8(message.formatted()).unwrap();
             let head = formatted.split("\r\n\r\n").next().unwrap();
@@ -289,8 +299,16 @@ mod tests {
                 .filter(|line| !line.starts_with([' ', '\t']))
                 .map(|line| line.split(':').next().unwrap().to_ascii_lowercase())
                 .collect();
-            let expected =
-                ["from", "to", "subject", "date", "message-id", "auto-submitted", "mime-version", "content-type"];
+            let expected = [
+                "from",
+                "to",
+                "subject",
+                "date",
+                "message-id",
+                "auto-submitted",
+                "mime-version",
+                "content-type",
+            ];
             assert_eq!(fields, expected, "{head}");
             assert!(!head.replace("\r\n", "").contains(['\r', '\n', '\0']));
             assert_eq!(message.envelope().to(), &["zoe@experts.example".parse::<Address>().unwrap()]);

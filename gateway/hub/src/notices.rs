@@ -4,7 +4,7 @@
 //! transaction of the act; who gets it and how is decided by a job, and each mail is a job. Must never carry
 //! content, or tell anyone but the box, the members of a service, and the substitutes of who is away.
 
-use crate::access::Caller;
+use crate::access::{Actor, Caller};
 use crate::fault::{Fault, Result};
 use crate::journal::Event;
 use crate::mail::{Mail, Refusal};
@@ -13,9 +13,9 @@ use axum::Json;
 use axum::extract::{Query, State};
 use http::StatusCode;
 use pli_api::{
-    AccountId, Bounce, BoxId, Certificate, Channel, DepositId, DocumentId, MessageId, Notice, NoticeId, NoticeKind,
-    NoticePreference, NoticeReason, NoticeTiming, OrganisationId, Page, ProblemCode, ProcedureId, SetPreference,
-    Time,
+    AccountId, Bounce, BoxId, Certificate, Channel, DepositId, DocumentId, MessageId, Notice, NoticeId,
+    NoticeKind, NoticePreference, NoticeReason, NoticeTiming, OrganisationId, Page, ProblemCode, ProcedureId,
+    SetPreference, Time,
 };
 use pli_storage::{AT_ONCE, Job, NewJob, Row, Tx, args};
 use serde::Deserialize;
@@ -82,7 +82,6 @@ impl About {
 /// Tells a box of something, once this transaction is committed. The caller rings the bell.
 pub(crate) async fn tell(tx: &mut Tx, kind: NoticeKind, to: BoxId, about: About) -> Result<()> {
     let id = NoticeId::new();
-    let uuid = |id: Option<Uuid>| id;
     tx.execute(
         "INSERT INTO notices (id, kind, box, deposit, document, procedure, message, created)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -90,10 +89,10 @@ pub(crate) async fn tell(tx: &mut Tx, kind: NoticeKind, to: BoxId, about: About)
             id.0,
             kind.as_str(),
             to.0,
-            uuid(about.deposit.map(|d| d.0)),
-            uuid(about.document.map(|d| d.0)),
-            uuid(about.procedure.map(|p| p.0)),
-            uuid(about.message.map(|m| m.0)),
+            about.deposit.map(|d| d.0),
+            about.document.map(|d| d.0),
+            about.procedure.map(|p| p.0),
+            about.message.map(|m| m.0),
             about.at
         ],
     )
@@ -111,6 +110,35 @@ pub(crate) async fn deposit_available(tx: &mut Tx, now: Time, deposit: DepositId
         tell(tx, NoticeKind::DepositAvailable, BoxId(row.get("box")?), about).await?;
     }
     Ok(())
+}
+
+/// Tells the sender of a deposit that a recipient has downloaded of it, the first time. To be called before the
+/// download's end is written.
+pub(crate) async fn deposit_downloaded(
+    tx: &mut Tx,
+    now: Time,
+    deposit: DepositId,
+    actor: Actor,
+) -> Result<()> {
+    let reader = actor.on_behalf.unwrap_or(actor.person);
+    let row = tx
+        .optional(
+            "SELECT p.sender FROM deposits p WHERE p.id = $1 AND EXISTS (
+                 SELECT 1 FROM recipients r WHERE r.deposit = p.id AND r.withdrawn IS NULL
+                 AND r.box IN (SELECT id FROM boxes WHERE id = $2
+                     UNION ALL SELECT service FROM service_members WHERE account = $2))
+             AND NOT EXISTS (SELECT 1 FROM events e WHERE e.deposit = p.id AND e.kind = 'download.completed'
+                 AND COALESCE(e.on_behalf, e.actor) = $2)",
+            args![deposit.0, reader.0],
+        )
+        .await?;
+    match row {
+        Some(row) => {
+            let about = About::at(now).deposit(deposit);
+            tell(tx, NoticeKind::DepositDownloaded, BoxId(row.get("sender")?), about).await
+        }
+        None => Ok(()),
+    }
 }
 
 fn word<T: std::str::FromStr<Err = String>>(row: &Row, column: &str) -> Result<T> {
@@ -154,11 +182,14 @@ pub(crate) async fn dispatch(hub: &Hub, job: &Job) -> Result<()> {
         // The reason nearest to the person is the one that they are told.
         let reason: NoticeReason = word(row, "reason")?;
         let rank = |reason: NoticeReason| NoticeReason::ALL.iter().position(|r| *r == reason);
-        people.entry(row.get("account")?).and_modify(|kept| {
-            if rank(reason) < rank(*kept) {
-                *kept = reason;
-            }
-        }).or_insert(reason);
+        people
+            .entry(row.get("account")?)
+            .and_modify(|kept| {
+                if rank(reason) < rank(*kept) {
+                    *kept = reason;
+                }
+            })
+            .or_insert(reason);
     }
     for (account, reason) in people {
         copy(hub, &mut tx, now, NoticeId(id), kind, AccountId(account), reason).await?;
@@ -325,7 +356,13 @@ async fn deliver(
 }
 
 /// Writes down what became of a mail; a passing refusal goes back to the job's own patience, for some days.
-async fn settle(hub: &Hub, job: &Job, to: &Addressee, copies: &[Copy], outcome: Result<(), Refusal>) -> Result<()> {
+async fn settle(
+    hub: &Hub,
+    job: &Job,
+    to: &Addressee,
+    copies: &[Copy],
+    outcome: Result<(), Refusal>,
+) -> Result<()> {
     let now = hub.now();
     let oldest = copies.iter().map(|copy| copy.created).min().unwrap_or(now);
     let code = match outcome {
@@ -351,9 +388,10 @@ async fn settle(hub: &Hub, job: &Job, to: &Addressee, copies: &[Copy], outcome: 
         }
         event.write(&mut tx, now).await?;
     }
-    match code {
-        None => drop(tx.execute("DELETE FROM bounces WHERE box = $1", args![to.account.0]).await?),
-        Some(code) => bounced(&mut tx, now, to.account, copies, code).await?,
+    if let Some(code) = code {
+        bounced(&mut tx, now, to.account, copies, code).await?;
+    } else {
+        tx.execute("DELETE FROM bounces WHERE box = $1", args![to.account.0]).await?;
     }
     if tx.complete(job).await? {
         tx.commit().await?;
@@ -364,19 +402,27 @@ async fn settle(hub: &Hub, job: &Job, to: &Addressee, copies: &[Copy], outcome: 
 }
 
 /// Marks the box, and the first time tells the senders of what it was to be told of.
-async fn bounced(tx: &mut Tx, now: Time, account: AccountId, copies: &[Copy], code: Option<u16>) -> Result<()> {
-    let row = tx
-        .one(
-            "INSERT INTO bounces (box, since, last, code) VALUES ($1, $2, $2, $3)
-             ON CONFLICT (box) DO UPDATE SET last = excluded.last, code = excluded.code RETURNING since",
-            args![account.0, now, code.map(i64::from)],
-        )
-        .await?;
-    if row.get::<Time>("since")? != now {
+async fn bounced(
+    tx: &mut Tx,
+    now: Time,
+    account: AccountId,
+    copies: &[Copy],
+    code: Option<u16>,
+) -> Result<()> {
+    let known = tx.optional("SELECT box FROM bounces WHERE box = $1", args![account.0]).await?.is_some();
+    tx.execute(
+        "INSERT INTO bounces (box, since, last, code) VALUES ($1, $2, $2, $3)
+         ON CONFLICT (box) DO UPDATE SET last = excluded.last, code = excluded.code",
+        args![account.0, now, code.map(i64::from)],
+    )
+    .await?;
+    if known {
         return Ok(());
     }
     for copy in copies {
-        let Some(deposit) = copy.deposit.filter(|_| copy.kind == NoticeKind::DepositAvailable) else { continue };
+        let Some(deposit) = copy.deposit.filter(|_| copy.kind == NoticeKind::DepositAvailable) else {
+            continue;
+        };
         let row = tx.optional("SELECT sender FROM deposits WHERE id = $1", args![deposit]).await?;
         let Some(sender) = row.map(|row| row.get::<Uuid>("sender")).transpose()? else { continue };
         let about = About::at(now).deposit(DepositId(deposit));
@@ -392,7 +438,8 @@ pub(crate) async fn gather(hub: &Hub) -> Result<()> {
     for row in hub.db().rows(sql, args![now]).await? {
         let account: Uuid = row.get("account")?;
         let mut tx = hub.db().write().await?;
-        let sql = "UPDATE notice_copies SET mail = 'gathered' WHERE account = $1 AND mail = 'daily' AND due <= $2";
+        let sql =
+            "UPDATE notice_copies SET mail = 'gathered' WHERE account = $1 AND mail = 'daily' AND due <= $2";
         if tx.execute(sql, args![account, now]).await? == 0 {
             continue;
         }
@@ -485,7 +532,10 @@ async fn chosen(tx: &mut Tx, account: AccountId) -> Result<Vec<NoticePreference>
 }
 
 /// GET /notices/preferences: every kind and channel, with what may be chosen.
-pub(crate) async fn preferences(State(hub): State<Hub>, caller: Caller) -> Result<Json<Vec<NoticePreference>>> {
+pub(crate) async fn preferences(
+    State(hub): State<Hub>,
+    caller: Caller,
+) -> Result<Json<Vec<NoticePreference>>> {
     let mut tx = hub.db().read().await?;
     Ok(Json(chosen(&mut tx, caller.account).await?))
 }
@@ -575,8 +625,11 @@ pub(crate) async fn set_certificate(
     let given = body.clone();
     // Many signatures take their time: not on a thread that serves others.
     let parsed = tokio::task::spawn_blocking(move || pli_seal::Recipient::parse(&given, at)).await?;
-    let parsed = parsed.map_err(|error| {
-        Fault::because(ProblemCode::Invalid, format!("Ce certificat OpenPGP ne peut pas servir : {error}."))
+    let parsed = parsed.map_err(|_| {
+        Fault::because(
+            ProblemCode::Invalid,
+            "Il faut un certificat OpenPGP public, en cours de validité et fait pour le chiffrement.",
+        )
     })?;
     let certificate = Certificate { fingerprint: parsed.fingerprint(), added: now };
     let mut tx = hub.db().write().await?;

@@ -21,7 +21,8 @@ const DAY: i64 = 86_400;
 
 /// When recipient `r` first downloaded something of its deposit to the last byte, in person, by a member of the
 /// service or by a delegate.
-const READ: &str = "(SELECT MIN(e.at) FROM events e WHERE e.deposit = r.deposit AND e.kind = 'download.completed'
+const READ: &str =
+    "(SELECT MIN(e.at) FROM events e WHERE e.deposit = r.deposit AND e.kind = 'download.completed'
     AND (COALESCE(e.on_behalf, e.actor) = r.box
         OR COALESCE(e.on_behalf, e.actor) IN (SELECT account FROM service_members WHERE service = r.box)))";
 
@@ -152,7 +153,12 @@ pub(crate) async fn withdraw(
         return Err(Fault::because(ProblemCode::Conflict, "Un dépôt a au moins un destinataire."));
     }
     let detail = serde_json::json!({ "box": which });
-    Event::new("deposit.recipient_withdrawn").by(&caller).deposit(id).detail(detail).write(&mut tx, now).await?;
+    Event::new("deposit.recipient_withdrawn")
+        .by(&caller)
+        .deposit(id)
+        .detail(detail)
+        .write(&mut tx, now)
+        .await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -176,7 +182,8 @@ pub(crate) async fn remind(hub: &Hub) -> Result<()> {
 async fn remind_of(hub: &Hub, id: DepositId) -> Result<()> {
     let now = hub.now();
     let mut tx = hub.db().write().await?;
-    let sql = "UPDATE deposits SET version = version + 1 WHERE id = $1 AND state = 'available' AND expires > $2";
+    let sql =
+        "UPDATE deposits SET version = version + 1 WHERE id = $1 AND state = 'available' AND expires > $2";
     if tx.execute(sql, args![id.0, now]).await? == 0 {
         return Ok(());
     }

@@ -82,7 +82,8 @@ mod tests {
     #[test]
     fn the_primitive_is_that_of_the_standard() {
         // test-key-ed25519 (RFC 9421, B.1.4): the seed inside of its PKCS #8.
-        let pkcs8 = STANDARD.decode("MC4CAQAwBQYDK2VwBCIEIJ+DYvh6SEqVTm50DFtMDoQikTmiCqirVv9mWG9qfSnF").unwrap();
+        let pkcs8 =
+            STANDARD.decode("MC4CAQAwBQYDK2VwBCIEIJ+DYvh6SEqVTm50DFtMDoQikTmiCqirVv9mWG9qfSnF").unwrap();
         let seed: [u8; 32] = pkcs8[16..].try_into().unwrap();
         let base = "\"date\": Tue, 20 Apr 2021 02:07:55 GMT\n\"@method\": POST\n\"@path\": /foo\n\
                     \"@authority\": example.com\n\"content-type\": application/json\n\"content-length\": 18\n\
@@ -101,7 +102,9 @@ mod tests {
         let now = Time::from_micros(1_800_000_000_999_999);
         let signed = signer.sign("https://si.example/pli?a=b", b"{}", "d-1", "k-1", now);
         let parameters = signed.signature_input.strip_prefix("pli=").unwrap();
-        assert!(parameters.ends_with(";created=1800000000;keyid=\"k-1\";alg=\"ed25519\";tag=\"pli-webhook\""));
+        assert!(
+            parameters.ends_with(";created=1800000000;keyid=\"k-1\";alg=\"ed25519\";tag=\"pli-webhook\"")
+        );
         let base = format!(
             "\"@method\": POST\n\"@target-uri\": https://si.example/pli?a=b\n\"content-type\": application/json\n\
              \"content-digest\": {}\n\"pli-delivery\": d-1\n\"@signature-params\": {parameters}",

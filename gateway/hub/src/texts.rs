@@ -233,7 +233,9 @@ mod tests {
             let (text, page) = (plain(&parts), html(&parts));
             assert!(text.contains(of(*kind).sentence) && text.contains("https://pli.example/?a=1&b=<x>"));
             assert!(page.contains(&escaped(of(*kind).sentence)));
-            assert!(page.contains("href=\"https://pli.example/?a=1&amp;b=&lt;x&gt;\"") && !page.contains("<x>"));
+            assert!(
+                page.contains("href=\"https://pli.example/?a=1&amp;b=&lt;x&gt;\"") && !page.contains("<x>")
+            );
             assert!(text.contains("en remplacement"));
             assert!(of(*kind).subject.starts_with("Pli : ") && of(*kind).subject.chars().count() < 60);
         }
@@ -241,8 +243,10 @@ mod tests {
 
     #[test]
     fn a_digest_counts() {
-        let parts =
-            digest(&[(NoticeKind::PieceFiled, 1), (NoticeKind::DepositDownloaded, 12)], "https://pli.example");
+        let parts = digest(
+            &[(NoticeKind::PieceFiled, 1), (NoticeKind::DepositDownloaded, 12)],
+            "https://pli.example",
+        );
         let text = plain(&parts);
         assert!(text.contains("- 1 pièce versée\n- 12 dépôts téléchargés\n"), "{text}");
     }

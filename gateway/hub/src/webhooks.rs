@@ -16,8 +16,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{StatusCode, header};
 use pli_api::{
-    BoxId, DeliveryState, DepositId, DocumentId, MessageId, NewWebhook, NoticeId, NoticeKind, OrganisationId, Page,
-    ProblemCode, ProcedureId, Time, Webhook, WebhookDelivery, WebhookDeliveryId, WebhookId, WebhookNotice,
+    BoxId, DeliveryState, DepositId, DocumentId, MessageId, NewWebhook, NoticeId, NoticeKind, OrganisationId,
+    Page, ProblemCode, ProcedureId, Time, Webhook, WebhookDelivery, WebhookDeliveryId, WebhookId,
+    WebhookNotice,
 };
 use pli_storage::{AT_ONCE, Job, NewJob, Row, Tx, args};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -79,7 +80,8 @@ impl Webhooks {
     /// # Errors
     /// 422.
     fn url(&self, given: &str) -> Result<Url> {
-        let refused = |why: &str| Fault::because(ProblemCode::Invalid, format!("Adresse du webhook : {why}."));
+        let refused =
+            |why: &str| Fault::because(ProblemCode::Invalid, format!("Adresse du webhook : {why}."));
         let given = given.trim();
         if given.len() > URL_MAX {
             return Err(refused("2000 caractères au plus"));
@@ -160,7 +162,10 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
 fn is_public_v6(ip: Ipv6Addr) -> bool {
     let [a, b, ..] = ip.segments();
     // Global unicast, but for what tunnels an IPv4 address (Teredo and its neighbours, 6to4) or documents.
-    a & 0xe000 == 0x2000 && !(a == 0x2001 && (b < 0x200 || b == 0xdb8)) && a != 0x2002 && !(a == 0x3fff && b < 0x1000)
+    a & 0xe000 == 0x2000
+        && !(a == 0x2001 && (b < 0x200 || b == 0xdb8))
+        && a != 0x2002
+        && !(a == 0x3fff && b < 0x1000)
 }
 
 async fn managed(tx: &mut Tx, caller: &Caller) -> Result<()> {
@@ -187,10 +192,10 @@ pub(crate) async fn register(
     caller: Caller,
     Json(new): Json<NewWebhook>,
 ) -> Result<(StatusCode, Json<Webhook>)> {
-    let now = hub.now();
+    let (now, way) = (hub.now(), hub.webhooks()?);
     let mut tx = hub.db().write().await?;
     managed(&mut tx, &caller).await?;
-    let url = hub.webhooks()?.url(&new.url)?;
+    let url = way.url(&new.url)?;
     let mut kinds = new.kinds;
     kinds.sort_by_key(|kind| kind.as_str());
     kinds.dedup();
@@ -256,8 +261,7 @@ pub(crate) async fn remove(
     if removed == 0 {
         return Err(ProblemCode::NotFound.into());
     }
-    let sql =
-        "UPDATE webhook_deliveries SET state = 'cancelled', settled = $2 WHERE webhook = $1 AND state = 'waiting'";
+    let sql = "UPDATE webhook_deliveries SET state = 'cancelled', settled = $2 WHERE webhook = $1 AND state = 'waiting'";
     tx.execute(sql, args![id.0, now]).await?;
     let detail = serde_json::json!({ "webhook": id, "organisation": caller.organisation });
     Event::new("webhook.removed").by(&caller).detail(detail).write(&mut tx, now).await?;
@@ -517,14 +521,41 @@ mod tests {
     #[test]
     fn private_networks_are_known() {
         for private in [
-            "0.0.0.0", "10.1.2.3", "100.64.0.1", "127.0.0.1", "127.8.8.8", "169.254.169.254", "172.16.0.1",
-            "172.31.255.255", "192.0.0.8", "192.168.1.1", "198.18.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255",
-            "::", "::1", "::ffff:10.0.0.1", "::ffff:127.0.0.1", "::7f00:1", "64:ff9b::a00:1", "2001::1",
-            "2001:db8::1", "2002:7f00:1::", "3fff::1", "fc00::1", "fd12::1", "fe80::1", "fec0::1", "ff02::1",
+            "0.0.0.0",
+            "10.1.2.3",
+            "100.64.0.1",
+            "127.0.0.1",
+            "127.8.8.8",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.0.0.8",
+            "192.168.1.1",
+            "198.18.0.1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::ffff:10.0.0.1",
+            "::ffff:127.0.0.1",
+            "::7f00:1",
+            "64:ff9b::a00:1",
+            "2001::1",
+            "2001:db8::1",
+            "2002:7f00:1::",
+            "3fff::1",
+            "fc00::1",
+            "fd12::1",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
         ] {
             assert!(!is_public(private.parse().unwrap()), "{private}");
         }
-        for public in ["1.1.1.1", "100.128.0.1", "172.32.0.1", "193.0.0.1", "2001:4860:4860::8888", "2a01:e0a::1"] {
+        for public in
+            ["1.1.1.1", "100.128.0.1", "172.32.0.1", "193.0.0.1", "2001:4860:4860::8888", "2a01:e0a::1"]
+        {
             assert!(is_public(public.parse().unwrap()), "{public}");
         }
     }

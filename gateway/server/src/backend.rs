@@ -5,9 +5,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use pli_hub::{
-    Clock, Hub, HubOptions, KeySource, Mail, MailOptions, MailTls, WebhookOptions, Webhooks,
-};
+use pli_hub::{Clock, Hub, HubOptions, KeySource, Mail, MailOptions, MailTls, WebhookOptions, Webhooks};
 use pli_seal::Passphrase;
 use pli_storage::{Blobs, Db, DbOptions, Dialect, JOBS_OWNER, S3Options, Sql, args};
 use zeroize::Zeroizing;

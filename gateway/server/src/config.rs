@@ -560,7 +560,10 @@ impl Config {
                 }
             }
             if m.user.is_empty() != (m.password_file.is_none() && m.password.is_none()) {
-                return Err(value("mail.password_file", "va avec mail.user, l'un et l'autre ou aucun des deux"));
+                return Err(value(
+                    "mail.password_file",
+                    "va avec mail.user, l'un et l'autre ou aucun des deux",
+                ));
             }
         }
         if m.digest_hour > 23 {

@@ -3,8 +3,8 @@
 //! The table below is written by hand and compared with [`routes`](crate::routes): a route that is added
 //! without a row here fails the test, and so does a row without a route.
 
-use crate::admin;
 use super::notices_access;
+use crate::admin;
 use crate::testing::*;
 use crate::{Access, routes};
 use pli_api::{DepositId, DocumentId, NewToken, TokenId, UploadId};
@@ -154,7 +154,8 @@ impl Objects {
 fn the_matrix_names_every_route() {
     let here = MATRIX.iter().map(|row| (row.method, row.path, row.access));
     let notices = notices_access::MATRIX.iter().map(|row| (row.method, row.path, row.access));
-    let all: Vec<_> = here.chain(notices).map(|(method, path, access)| format!("{method} {path} {access:?}")).collect();
+    let all: Vec<_> =
+        here.chain(notices).map(|(method, path, access)| format!("{method} {path} {access:?}")).collect();
     let written: BTreeSet<_> = all.iter().cloned().collect();
     let served: BTreeSet<_> =
         routes().iter().map(|row| format!("{} {} {:?}", row.method, row.path, row.access)).collect();

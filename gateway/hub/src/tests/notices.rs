@@ -11,11 +11,13 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 fn variable(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run under tests/env/with.sh postgres smtp --"))
+    std::env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: run under tests/env/with.sh postgres smtp --"))
 }
 
 fn options(tls: MailTls) -> MailOptions {
-    let port = variable(if tls == MailTls::Implicit { "PLI_TEST_SMTP_TLS" } else { "PLI_TEST_SMTP_STARTTLS" });
+    let port =
+        variable(if tls == MailTls::Implicit { "PLI_TEST_SMTP_TLS" } else { "PLI_TEST_SMTP_STARTTLS" });
     let password = Zeroizing::new(variable("PLI_TEST_SMTP_PASSWORD"));
     MailOptions {
         host: "localhost".into(),
@@ -94,7 +96,8 @@ async fn mails(w: &World, who: &Who) -> Vec<String> {
 
 async fn service(w: &World, members: &[&Who]) -> BoxId {
     let id = Uuid::now_v7();
-    let sql = "INSERT INTO boxes (id, kind, organisation, address, name, function, speciality, folded, created)
+    let sql =
+        "INSERT INTO boxes (id, kind, organisation, address, name, function, speciality, folded, created)
                VALUES ($1, 'service', $2, $3, 'Greffe', '', '', 'greffe', $4)";
     let address = format!("greffe-{}@cabinet.example", id.simple());
     w.change(sql, args![id, w.sender.organisation.0, address, w.now()]).await;

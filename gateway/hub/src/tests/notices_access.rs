@@ -88,10 +88,14 @@ impl Objects {
             _ => self.webhook.to_string(),
         };
         let path = row.path.replace("{id}", &id);
-        let path = path.replace("{box}", &self.recipient.to_string()).replace("{delivery}", &self.delivery.to_string());
+        let path = path
+            .replace("{box}", &self.recipient.to_string())
+            .replace("{delivery}", &self.delivery.to_string());
         let ask = ask(row.method, path);
         match (row.method, row.path) {
-            ("POST", "/api/v1/deposits/{id}/recipients") => ask.json(&json!({ "address": w.stranger.address })),
+            ("POST", "/api/v1/deposits/{id}/recipients") => {
+                ask.json(&json!({ "address": w.stranger.address }))
+            }
             ("POST", "/api/v1/holds") => ask.json(&json!({ "deposit": self.deposit, "motive": "x" })),
             ("POST", "/api/v1/holds/{id}/lift") => ask.json(&json!({ "motive": "x" })),
             ("PUT", "/api/v1/notices/preferences") => ask.json(&json!([])),

@@ -72,11 +72,14 @@ impl Receiver {
                             let path = parts.uri.path_and_query().unwrap().to_string();
                             got.lock().unwrap().push(Got { path, headers: parts.headers, body });
                             let status = *status.lock().unwrap();
-                            let answer = Response::builder().status(status).header("location", "https://localhost:1/");
+                            let answer =
+                                Response::builder().status(status).header("location", "https://localhost:1/");
                             Ok::<_, hyper::Error>(answer.body(Full::new(Bytes::new())).unwrap())
                         }
                     });
-                    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
                 });
             }
         });
@@ -136,7 +139,8 @@ async fn managed(dialect: Dialect, options: WebhookOptions) -> World {
 }
 
 async fn reaching(dialect: Dialect, receiver: &Receiver) -> World {
-    managed(dialect, WebhookOptions { private_networks: true, authorities: Some(receiver.authority.clone()) }).await
+    managed(dialect, WebhookOptions { private_networks: true, authorities: Some(receiver.authority.clone()) })
+        .await
 }
 
 async fn register(w: &World, url: &str, kinds: &[&str]) -> Reply {
