@@ -25,10 +25,16 @@ use uuid::Uuid;
 /// The most characters of a motive.
 const MOTIVE_MAX: usize = 2000;
 
-/// True in SQL when deposit `p` is held. To be asked again once the deposit is locked: a statement does not see
-/// what was committed while it waited for a row.
+/// True in SQL when deposit `p` is held: itself, or by a procedure in which it was sent or in which a document of
+/// it was filed. To be asked again once the deposit is locked: a statement does not see what was committed while it
+/// waited for a row.
 pub(crate) const HELD: &str =
-    "EXISTS (SELECT 1 FROM holds h WHERE h.lifted IS NULL AND h.deposit IS NOT NULL AND h.deposit = p.id)";
+    "(EXISTS (SELECT 1 FROM holds h WHERE h.lifted IS NULL AND h.deposit IS NOT NULL
+        AND h.deposit = p.id)
+    OR EXISTS (SELECT 1 FROM holds h WHERE h.lifted IS NULL AND h.procedure IS NOT NULL AND (
+        h.procedure IN (SELECT m.procedure FROM messages m WHERE m.deposit = p.id)
+        OR h.procedure IN (SELECT c.procedure FROM pieces c JOIN documents d ON d.id = c.document
+            WHERE d.deposit = p.id))))";
 
 const COLUMNS: &str = "h.id, h.deposit, h.procedure, h.motive, h.placed, h.lifted, h.lift_motive,
     a.address AS by_address, a.name AS by_name, l.address AS lift_address, l.name AS lift_name
@@ -74,10 +80,10 @@ async fn allowed(tx: &mut Tx, caller: &Caller, organisation: OrganisationId) -> 
     Ok(roles.into_iter().any(|role| roles::allows(role, Permission::Hold)))
 }
 
-/// What is to be held, locked: whose it is, and who is told.
+/// What is to be held: whose it is, and who is told.
 struct Target {
     organisation: OrganisationId,
-    sender: Option<BoxId>,
+    told: Vec<BoxId>,
 }
 
 /// A deposit that may be held: sent, not yet deleted, of an organisation where the caller may.
@@ -102,7 +108,27 @@ async fn deposit(tx: &mut Tx, caller: &Caller, id: DepositId, now: Time) -> Resu
             "Ce dépôt est expiré : il n'en reste que les traces.",
         ));
     }
-    Ok(Target { organisation, sender: Some(BoxId(row.get("sender")?)) })
+    Ok(Target { organisation, told: vec![BoxId(row.get("sender")?)] })
+}
+
+/// A procedure that may be held: of an organisation where the caller may.
+async fn procedure(tx: &mut Tx, caller: &Caller, id: ProcedureId) -> Result<Target> {
+    let row = tx
+        .optional("SELECT organisation FROM procedures WHERE id = $1", args![id.0])
+        .await?
+        .ok_or(ProblemCode::NotFound)?;
+    let organisation = OrganisationId(row.get("organisation")?);
+    if !allowed(tx, caller, organisation).await? {
+        return Err(ProblemCode::NotFound.into());
+    }
+    Ok(Target { organisation, told: managers(tx, id).await? })
+}
+
+async fn managers(tx: &mut Tx, id: ProcedureId) -> Result<Vec<BoxId>> {
+    let sql =
+        "SELECT box FROM procedure_members WHERE procedure = $1 AND role = 'manager' AND removed IS NULL
+               ORDER BY box";
+    tx.rows(sql, args![id.0]).await?.iter().map(|row| Ok(BoxId(row.get("box")?))).collect()
 }
 
 /// POST /holds.
@@ -116,8 +142,7 @@ pub(crate) async fn place(
     let mut tx = hub.db().write().await?;
     let target = match (new.deposit, new.procedure) {
         (Some(id), None) => deposit(&mut tx, &caller, id, now).await?,
-        // No procedure is to be seen yet.
-        (None, Some(_)) => return Err(ProblemCode::NotFound.into()),
+        (None, Some(id)) => procedure(&mut tx, &caller, id).await?,
         _ => return Err(Fault::because(ProblemCode::Invalid, "Un dépôt ou une procédure, l'un des deux.")),
     };
     tx.execute(
@@ -135,14 +160,14 @@ pub(crate) async fn place(
         ],
     )
     .await?;
-    told(&mut tx, &caller, now, "hold.placed", id, (new.deposit, new.procedure), target.sender).await?;
+    told(&mut tx, &caller, now, "hold.placed", id, (new.deposit, new.procedure), &target.told).await?;
     let hold = load(&mut tx, id).await?.ok_or(ProblemCode::NotFound)?;
     tx.commit().await?;
     hub.inner.bell.notify_waiters();
     Ok((StatusCode::CREATED, Json(hold)))
 }
 
-/// The event, and the notice to the sender unless the act is theirs.
+/// The event, and the notices to those concerned but who did it.
 async fn told(
     tx: &mut Tx,
     caller: &Caller,
@@ -150,7 +175,7 @@ async fn told(
     event: &'static str,
     id: HoldId,
     (deposit, procedure): (Option<DepositId>, Option<ProcedureId>),
-    sender: Option<BoxId>,
+    concerned: &[BoxId],
 ) -> Result<()> {
     let mut written =
         Event::new(event).by(caller).procedure(procedure).detail(serde_json::json!({ "hold": id }));
@@ -161,10 +186,10 @@ async fn told(
     }
     written.write(tx, now).await?;
     let kind = if event == "hold.placed" { NoticeKind::HoldPlaced } else { NoticeKind::HoldLifted };
-    match sender.filter(|sender| sender.0 != caller.account.0 && sender.0 != caller.person().0) {
-        Some(sender) => notices::tell(tx, kind, sender, about).await,
-        None => Ok(()),
+    for to in concerned.iter().filter(|to| to.0 != caller.account.0 && to.0 != caller.person().0) {
+        notices::tell(tx, kind, *to, about).await?;
     }
+    Ok(())
 }
 
 async fn load(tx: &mut Tx, id: HoldId) -> Result<Option<Hold>> {
@@ -249,14 +274,15 @@ pub(crate) async fn lift(
     if lifted == 0 {
         return Err(Fault::because(ProblemCode::Conflict, "Cette suspension est déjà levée."));
     }
-    let sender = match deposit {
-        Some(deposit) => {
+    let concerned = match (deposit, procedure) {
+        (Some(deposit), _) => {
             let row = tx.one("SELECT sender FROM deposits WHERE id = $1", args![deposit.0]).await?;
-            Some(BoxId(row.get("sender")?))
+            vec![BoxId(row.get("sender")?)]
         }
-        None => None,
+        (None, Some(procedure)) => managers(&mut tx, procedure).await?,
+        (None, None) => Vec::new(),
     };
-    told(&mut tx, &caller, now, "hold.lifted", id, (deposit, procedure), sender).await?;
+    told(&mut tx, &caller, now, "hold.lifted", id, (deposit, procedure), &concerned).await?;
     let hold = load(&mut tx, id).await?.ok_or(ProblemCode::NotFound)?;
     tx.commit().await?;
     hub.inner.bell.notify_waiters();

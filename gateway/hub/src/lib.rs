@@ -57,6 +57,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// The migrations of the hub's tables; owner `hub`.
 pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "exchange", sql: include_str!("../migrations/1_exchange.sql") },
+    Migration { version: 3, name: "procedures", sql: include_str!("../migrations/3_procedures.sql") },
+    Migration { version: 4, name: "messages", sql: include_str!("../migrations/4_messages.sql") },
     Migration { version: 5, name: "notices", sql: include_str!("../migrations/5_notices.sql") },
 ];
 

@@ -84,6 +84,40 @@ on_both! {
         assert!(kinds_of(&w, &w.sender).await.contains(&"hold.placed".to_owned()));
     }
 
+    /// A procedure holds what was sent in it and what was filed in it, and nothing else.
+    async fn a_procedure_is_held(dialect) {
+        let w = World::on(dialect).await;
+        role(&w, &w.sender, "registrar").await;
+        let (sent, in_message) = w.available(&[("a.pdf", b"abc")]).await;
+        let (filed, in_piece) = w.available(&[("b.pdf", b"abc")]).await;
+        let (other, _) = w.available(&[("c.pdf", b"abc")]).await;
+        let (procedure, now) = (uuid::Uuid::now_v7(), w.now());
+        let (office, account) = (w.sender.organisation.0, w.sender.id.0);
+        let sql = "INSERT INTO procedures (id, organisation, title, folded, state, version, created, opened_by)
+                   VALUES ($1, $2, 'Dossier', 'dossier', 'open', 0, $3, $4)";
+        w.change(sql, args![procedure, office, now, account]).await;
+        let sql = "INSERT INTO messages (id, procedure, kind, state, sender, author, subject, body, folded, deposit, version, created)
+                   VALUES ($1, $2, 'mission', 'sent', $3, $3, '', '', '', $4, 0, $5)";
+        w.change(sql, args![uuid::Uuid::now_v7(), procedure, account, sent.0, now]).await;
+        let sql = "INSERT INTO pieces (id, procedure, document, title, restricted, version, filed, filed_by)
+                   VALUES ($1, $2, $3, 'Pièce', FALSE, 0, $4, $5)";
+        w.change(sql, args![uuid::Uuid::now_v7(), procedure, in_piece[0].0, now, account]).await;
+
+        let body = json!({ "procedure": procedure, "motive": "Instruction en cours" });
+        w.call(ask("POST", "/api/v1/holds").by(&w.stranger).json(&body)).await.problem(404, "not-found");
+        let held = w.call(ask("POST", "/api/v1/holds").by(&w.sender).json(&body)).await.expect(201).json();
+        assert_eq!((&held["procedure"], &held["deposit"]), (&json!(procedure), &Value::Null));
+        w.pass(31 * DAY);
+        w.jobs().await;
+        let states = |id| { let w = &w; async move { w.deposit(&w.sender, id).await.expect(200).json()["state"].clone() } };
+        assert_eq!((states(sent).await, states(filed).await, states(other).await), (json!("available"), json!("available"), json!("expired")));
+        assert_eq!(w.stored_document(in_message[0]).await, b"abc");
+        lift(&w, &w.sender, &held["id"]).await.expect(200);
+        w.jobs().await;
+        assert_eq!((states(sent).await, states(filed).await), (json!("expired"), json!("expired")));
+        w.store_is_empty().await;
+    }
+
     async fn a_hold_has_one_object_and_a_motive(dialect) {
         let w = World::on(dialect).await;
         role(&w, &w.sender, "registrar").await;
