@@ -1,6 +1,6 @@
 //! Deposits and their documents.
 
-use crate::{DepositId, DocumentId, Person, Time};
+use crate::{BoxId, DepositId, DocumentId, Person, Time};
 use serde::{Deserialize, Serialize};
 
 /// A change of state that the present state does not allow.
@@ -198,6 +198,34 @@ pub struct Deposit {
     /// Its documents; absent in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub documents: Option<Vec<Document>>,
+}
+
+/// What `POST /deposits/{id}/recipients` takes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewRecipient {
+    /// The address of a box.
+    pub address: String,
+}
+
+/// A recipient as the sender follows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RecipientState {
+    /// The box.
+    #[serde(rename = "box")]
+    pub which: BoxId,
+    /// Its address.
+    pub address: String,
+    /// Its name.
+    pub name: String,
+    /// Since when it is a recipient.
+    pub added: Time,
+    /// When the sender withdrew it.
+    pub withdrawn: Option<Time>,
+    /// When the first download by it, or by a member of the service, was complete.
+    pub read: Option<Time>,
+    /// Since when mail to its address is refused.
+    pub bounced: Option<Time>,
 }
 
 /// A document.

@@ -90,8 +90,12 @@ ids! {
     HoldId;
     /// A receipt.
     ReceiptId;
+    /// A notice: that something waits for a box.
+    NoticeId;
     /// A registered webhook.
     WebhookId;
+    /// A notice on its way to a webhook.
+    WebhookDeliveryId;
     /// A personal access token.
     TokenId;
     /// A deposit: documents addressed to named recipients.

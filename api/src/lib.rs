@@ -8,7 +8,9 @@
 
 #[macro_use]
 mod deposit;
+mod hold;
 mod ids;
+mod notice;
 #[macro_use]
 mod person;
 mod message;
@@ -19,20 +21,26 @@ pub mod search;
 mod time;
 pub mod tus;
 mod upload;
+mod webhook;
 
 pub use deposit::{
-    Deposit, DepositBox, DepositState, Document, DocumentState, InvalidTransition, NewDeposit, NotAnalysed,
-    Page, Scan, ScanState,
+    Deposit, DepositBox, DepositState, Document, DocumentState, InvalidTransition, NewDeposit, NewRecipient,
+    NotAnalysed, Page, RecipientState, Scan, ScanState,
 };
+pub use hold::{Hold, LiftHold, NewHold};
 pub use ids::{
     AccountId, BoxId, DelegationId, DepositId, DocumentId, EventId, ExhibitId, HoldId, JobId, LabelId,
-    MessageId, OrganisationId, PieceId, ProcedureId, ReceiptId, ServiceId, ThreadId, TokenId, UploadId,
-    WebhookId,
+    MessageId, NoticeId, OrganisationId, PieceId, ProcedureId, ReceiptId, ServiceId, ThreadId, TokenId,
+    UploadId, WebhookDeliveryId, WebhookId,
 };
 pub use message::{
     BoxSummary, DeliveryRole, DraftEdit, Folder, Forwarded, InBox, InboxItem, Label, Message, MessageDeposit,
     MessageKind, MessageState, NewLabel, NewMessage, NewRecipient, OpenDeposit, Recipient, Thread,
     TrailEvent,
+};
+pub use notice::{
+    Bounce, Certificate, Channel, Notice, NoticeKind, NoticePreference, NoticeReason, NoticeTiming,
+    SetPreference,
 };
 pub use person::{
     Account, BoxKind, IssuedToken, Limits, Me, NewToken, OrganisationKind, Person, Role, SignIn, Token,
@@ -45,3 +53,4 @@ pub use procedure::{
 };
 pub use time::Time;
 pub use upload::{PendingUpload, UploadKind};
+pub use webhook::{DeliveryState, NewWebhook, Webhook, WebhookDelivery, WebhookNotice};

@@ -71,6 +71,8 @@ macro_rules! words {
     };
 }
 
+pub(crate) use words;
+
 words! {
     /// What a person is in an organisation. What each may do stands in one table of the hub.
     Role {

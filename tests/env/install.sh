@@ -31,6 +31,7 @@ package libclang-dev has_libclang
 # files.
 package postgresql has_postgres
 package sqlite3 command -v sqlite3
+package openssl command -v openssl
 package strace command -v strace
 package util-linux command -v setsid
 package nodejs command -v node

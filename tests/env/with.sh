@@ -3,9 +3,9 @@
 #
 #     tests/env/with.sh postgres s3 -- cargo nextest run
 #
-# Services: postgres (PLI_TEST_POSTGRES), s3, garage1, garage3 (each PLI_TEST_S3_*), clamd
-# (PLI_TEST_CLAMD). Everything lies in one temporary folder, which is removed at the end;
-# PLI_TEST_KEEP=1 keeps it, for its logs.
+# Services: postgres (PLI_TEST_POSTGRES), s3, garage1, garage3 (each PLI_TEST_S3_*), clamd (PLI_TEST_CLAMD), smtp
+# (PLI_TEST_SMTP_*). Everything lies in one temporary folder, which is removed at the end; PLI_TEST_KEEP=1 keeps it,
+# for its logs.
 source "$(dirname "$0")/common.sh"
 
 services=()
@@ -28,6 +28,7 @@ finish() {
         s3) "$here/s3.sh" stop "$base/s3" || true ;;
         garage1 | garage3) "$here/garage.sh" stop "$base/garage" || true ;;
         clamd) "$here/clamd.sh" stop "$base/clamd" || true ;;
+        smtp) "$here/smtp.sh" stop "$base/smtp" || true ;;
         esac
     done
     if [ -n "${PLI_TEST_KEEP:-}" ]; then say "kept: $base"; else rm -rf "$base"; fi
@@ -48,7 +49,8 @@ for service in "${services[@]}"; do
     garage1) variables=$("$here/garage.sh" one "$base/garage") && eval "$variables" ;;
     garage3) variables=$("$here/garage.sh" three "$base/garage") && eval "$variables" ;;
     clamd) variables=$("$here/clamd.sh" start "$base/clamd") && eval "$variables" ;;
-    *) die "unknown service $service: postgres, s3, garage1, garage3 or clamd" ;;
+    smtp) variables=$("$here/smtp.sh" start "$base/smtp") && eval "$variables" ;;
+    *) die "unknown service $service: postgres, s3, garage1, garage3, clamd or smtp" ;;
     esac
 done
 

@@ -29,6 +29,7 @@ mod digest;
 mod error;
 mod filling;
 mod key;
+mod mail;
 mod manifest;
 mod opening;
 mod packet;
@@ -61,6 +62,7 @@ pub use digest::ContentDigest;
 pub use error::{Part, SealError};
 pub use filling::{Filling, Sealed};
 pub use key::DocumentKey;
+pub use mail::encrypt_to;
 pub use manifest::{MANIFEST_MAX, Manifest, ManifestPart, ManifestSegment};
 pub use opening::{Opening, SegmentRow};
 pub use packet::{

@@ -285,7 +285,7 @@ fn protect<R: KeyRole>(
         .map_err(library)
 }
 
-fn parse(bytes: &[u8]) -> Result<Cert, SealError> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Cert, SealError> {
     if bytes.len() > CERTIFICATE_MAX {
         return Err(SealError::Limit("certificate"));
     }

@@ -5,8 +5,9 @@
 
 use crate::fault::{Fault, Result};
 use crate::{
-    Hub, delegations, deposits, documents, download, exhibits, inbox, labels, members, messages, people,
-    pieces, problem_response, procedures, sending, threads, uploads, zip,
+    Hub, delegations, deposits, documents, download, exhibits, holds, inbox, labels, members, messages,
+    notices, people, pieces, problem_response, procedures, recipients, sending, threads, uploads, webhooks,
+    zip,
 };
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::{self, Next};
@@ -181,6 +182,29 @@ fn table() -> Vec<Route> {
         (Method::PATCH, "/api/v1/uploads/{id}", Delegable, patch(uploads::append)),
         (Method::DELETE, "/api/v1/uploads/{id}", Delegable, delete(uploads::terminate)),
         (Method::POST, "/api/v1/uploads/{id}", Delegable, post(uploads::overridden)),
+        (Method::GET, "/api/v1/deposits/{id}/recipients", Delegable, get(recipients::list)),
+        (Method::POST, "/api/v1/deposits/{id}/recipients", Delegable, post(recipients::add)),
+        (Method::DELETE, "/api/v1/deposits/{id}/recipients/{box}", Delegable, delete(recipients::withdraw)),
+        (Method::POST, "/api/v1/holds", Delegable, post(holds::place)),
+        (Method::GET, "/api/v1/holds", Delegable, get(holds::list)),
+        (Method::POST, "/api/v1/holds/{id}/lift", Delegable, post(holds::lift)),
+        (Method::GET, "/api/v1/notices", Account, get(notices::list)),
+        (Method::GET, "/api/v1/notices/preferences", Account, get(notices::preferences)),
+        (Method::PUT, "/api/v1/notices/preferences", Account, put(notices::set_preferences)),
+        (Method::GET, "/api/v1/bounces", Delegable, get(notices::bounces)),
+        (Method::GET, "/api/v1/me/certificate", Account, get(notices::certificate)),
+        (Method::PUT, "/api/v1/me/certificate", Account, put(notices::set_certificate)),
+        (Method::DELETE, "/api/v1/me/certificate", Account, delete(notices::remove_certificate)),
+        (Method::POST, "/api/v1/webhooks", Account, post(webhooks::register)),
+        (Method::GET, "/api/v1/webhooks", Account, get(webhooks::list)),
+        (Method::DELETE, "/api/v1/webhooks/{id}", Account, delete(webhooks::remove)),
+        (Method::GET, "/api/v1/webhooks/{id}/deliveries", Account, get(webhooks::deliveries)),
+        (
+            Method::POST,
+            "/api/v1/webhooks/{id}/deliveries/{delivery}/redeliver",
+            Account,
+            post(webhooks::redeliver),
+        ),
     ]
 }
 

@@ -8,7 +8,7 @@ use crate::content::Content;
 use crate::fault::{Fault, Result};
 use crate::journal::Event;
 use crate::receive::UNNAMED;
-use crate::{Hub, people, roles};
+use crate::{Hub, people, roles, webhooks};
 use bytes::Bytes;
 use pli_api::{
     AccountId, BoxKind, IssuedToken, NewToken, OrganisationId, OrganisationKind, ProblemCode, Role,
@@ -71,6 +71,41 @@ pub(crate) async fn organisation_named(
     };
     let kind = row.get::<String>("kind")?.parse().map_err(Fault::internal)?;
     Ok((OrganisationId(row.get("id")?), kind))
+}
+
+/// Sets the bounds of retention of an organisation, in days, and what is taken when a sender says nothing; what is
+/// absent is the operator's.
+///
+/// # Errors
+/// 404 without such an organisation; 422 when a bound is 0 or more than ten years, or they are not in order.
+pub async fn set_retention(
+    hub: &Hub,
+    organisation: OrganisationId,
+    least: Option<u32>,
+    most: Option<u32>,
+    usual: Option<u32>,
+) -> Result<()> {
+    let given: Vec<u32> = [least, usual, most].into_iter().flatten().collect();
+    if given.iter().any(|days| !(1..=3653).contains(days)) || !given.is_sorted() {
+        let said = "Durées de conservation : de 1 à 3653 jours, dans l'ordre minimum, usuelle, maximum.";
+        return Err(Fault::because(ProblemCode::Invalid, said));
+    }
+    let now = hub.now();
+    let mut tx = hub.db().write().await?;
+    let changed = tx
+        .execute(
+            "UPDATE organisations SET retention_min = $2, retention_max = $3, retention_usual = $4 WHERE id = $1",
+            args![organisation.0, least.map(i64::from), most.map(i64::from), usual.map(i64::from)],
+        )
+        .await?;
+    if changed == 0 {
+        return Err(ProblemCode::NotFound.into());
+    }
+    let detail =
+        serde_json::json!({ "organisation": organisation, "min": least, "max": most, "usual": usual });
+    Event::new("organisation.retention_set").detail(detail).write(&mut tx, now).await?;
+    tx.commit().await?;
+    Ok(())
 }
 
 /// Adds an account to an organisation, named by its id or by its exact name.
@@ -154,6 +189,8 @@ pub async fn rotate_keys(hub: &Hub) -> Result<Rotation> {
     let mut done = Rotation::default();
     let current = hub.keys().current();
     rotate_wraps(hub, &current, &mut done).await?;
+    let webhooks = webhooks::rotate(hub, &current, &mut done.refused).await?;
+    done.keys = done.keys.saturating_add(webhooks);
     rotate_manifests(hub, &current, &mut done).await?;
     let now = hub.now();
     let detail = serde_json::json!({

@@ -8,7 +8,7 @@ use crate::antivirus::Standing;
 use crate::fault::{Fault, Result};
 use crate::journal::Event;
 use crate::uploads::const_sql;
-use crate::{Hub, antivirus, documents, people};
+use crate::{Hub, antivirus, documents, notices, people};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use http::StatusCode;
@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 use uuid::Uuid;
 
 /// The most recipients of a deposit.
-const RECIPIENTS_MAX: usize = 100;
+pub(crate) const RECIPIENTS_MAX: usize = 100;
 
 const COLUMNS: &str = "p.id, p.sender, p.subject, p.reference, p.state, p.retention_days, p.created, p.sent,
     p.available, p.expires, a.address AS sender_address, a.name AS sender_name";
@@ -37,6 +37,26 @@ pub(crate) const VISIBLE: &str =
         SELECT 1 FROM recipients r WHERE r.deposit = p.id AND r.withdrawn IS NULL
         AND r.box IN (SELECT id FROM boxes WHERE id = $2
             UNION ALL SELECT service FROM service_members WHERE account = $2))))";
+
+/// The bounds of retention in an organisation, in days, and what is taken when the sender says nothing: its own,
+/// and the operator's where it has none.
+pub(crate) async fn retention_bounds(
+    hub: &Hub,
+    tx: &mut Tx,
+    organisation: OrganisationId,
+) -> Result<(u32, u32, u32)> {
+    let sql = "SELECT retention_min, retention_max, retention_usual FROM organisations WHERE id = $1";
+    let row = tx.one(sql, args![organisation.0]).await?;
+    let own = |column: &str| -> Result<Option<u32>> {
+        Ok(row.get::<Option<i64>>(column)?.and_then(|days| u32::try_from(days).ok()))
+    };
+    let (least, most, usual) = hub.options().retention_days;
+    let least = own("retention_min")?.unwrap_or(least);
+    // One bound of its own may lie beyond the operator's other one.
+    let most = own("retention_max")?.unwrap_or(most).max(least);
+    let usual = own("retention_usual")?.unwrap_or(usual).clamp(least, most);
+    Ok((least, most, usual))
+}
 
 /// POST /deposits: a draft.
 pub(crate) async fn create(
@@ -411,5 +431,6 @@ pub(crate) async fn release(tx: &mut Tx, now: Time, id: DepositId) -> Result<boo
         .detail(serde_json::json!({ "expires": expires }))
         .write(tx, now)
         .await?;
+    notices::deposit_available(tx, now, id).await?;
     Ok(true)
 }

@@ -7,7 +7,7 @@ use crate::access::{Actor, Caller};
 use crate::content::{Content, ContentReader};
 use crate::fault::{Fault, Result};
 use crate::journal::Event;
-use crate::{Hub, antivirus, documents, etag};
+use crate::{Hub, antivirus, documents, etag, notices};
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -206,9 +206,14 @@ impl Trail {
         if let Some(document) = self.document {
             event = event.document(document);
         }
+        let now = self.hub.now();
         let mut tx = self.hub.db().write().await?;
-        event.write(&mut tx, self.hub.now()).await?;
+        if kind == "download.completed" {
+            notices::deposit_downloaded(&mut tx, now, self.deposit, self.actor).await?;
+        }
+        event.write(&mut tx, now).await?;
         tx.commit().await?;
+        self.hub.inner.bell.notify_waiters();
         Ok(())
     }
 

@@ -40,6 +40,12 @@ impl Fault {
         Self { cause: Some(cause.into()), ..Self::new(ProblemCode::Internal) }
     }
 
+    /// A fault of something outside that may pass by itself, with its cause.
+    #[must_use]
+    pub fn unavailable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { cause: Some(cause.into()), ..Self::new(ProblemCode::Unavailable) }
+    }
+
     /// The same fault with a header on its answer.
     #[must_use]
     pub fn with(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {

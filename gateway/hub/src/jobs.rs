@@ -5,14 +5,22 @@
 
 use crate::fault::{Fault, Result};
 use crate::retention::ClockWatch;
-use crate::{Hub, antivirus, documents, retention};
+use crate::{Hub, antivirus, documents, notices, retention, webhooks};
 use pli_storage::{AT_ONCE, DbError, Job, JobFilter, JobState, NewJob, ObjectKey, Tx};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 const DELETE: &str = "objects.delete";
-const KINDS: &[&str] = &[documents::FINISH, DELETE, antivirus::SCAN];
+const KINDS: &[&str] = &[
+    documents::FINISH,
+    DELETE,
+    antivirus::SCAN,
+    notices::DISPATCH,
+    notices::MAIL,
+    notices::DIGEST,
+    webhooks::DELIVER,
+];
 /// Kinds whose jobs wait for others for minutes: half of the workers leave them alone.
 const SLOW: &[&str] = &[antivirus::SCAN];
 
@@ -169,6 +177,10 @@ async fn perform(hub: Hub, job: Job) -> Result<()> {
         documents::FINISH => documents::finish(&hub, &job).await,
         DELETE => delete(&hub, &job).await,
         antivirus::SCAN => antivirus::scan(&hub, &job).await,
+        notices::DISPATCH => notices::dispatch(&hub, &job).await,
+        notices::MAIL => notices::mail(&hub, &job).await,
+        notices::DIGEST => notices::digest(&hub, &job).await,
+        webhooks::DELIVER => webhooks::deliver(&hub, &job).await,
         other => Err(Fault::internal(format!("unknown kind of job {other:?}"))),
     }
 }

@@ -21,28 +21,35 @@ mod download;
 mod etag;
 mod exhibits;
 mod fault;
+mod holds;
 mod inbox;
 mod jobs;
 mod journal;
 mod keys;
 mod labels;
+mod mail;
 mod members;
 mod messages;
+mod notices;
 mod people;
 mod pieces;
 mod procedures;
 mod receive;
+mod recipients;
 mod references;
 mod retention;
 pub mod roles;
 mod search;
 mod sending;
+mod signature;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod threads;
 mod uploads;
+mod webhooks;
 mod zip;
 
 pub use access::{Access, Caller, RouteFacts, routes};
@@ -50,13 +57,15 @@ pub use antivirus::AntivirusOptions;
 pub use clamd::ClamdAddress;
 pub use fault::{Fault, Result, problem_response};
 pub use keys::KeySource;
+pub use mail::{Mail, MailError, MailOptions, MailTls};
+pub use webhooks::{WebhookOptions, Webhooks};
 
 use blocks::BlockPool;
 use pli_api::{Time, UploadId};
 use pli_storage::{Blobs, Db, Migration};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -66,6 +75,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "exchange", sql: include_str!("../migrations/1_exchange.sql") },
     Migration { version: 3, name: "procedures", sql: include_str!("../migrations/3_procedures.sql") },
     Migration { version: 4, name: "messages", sql: include_str!("../migrations/4_messages.sql") },
+    Migration { version: 5, name: "notices", sql: include_str!("../migrations/5_notices.sql") },
     Migration { version: 7, name: "antivirus", sql: include_str!("../migrations/7_antivirus.sql") },
 ];
 
@@ -89,6 +99,8 @@ pub struct HubOptions {
     pub upload_expiry: i64,
     /// The bounds of retention, in days, and what is taken when the sender says nothing.
     pub retention_days: (u32, u32, u32),
+    /// Days before the end of a deposit at which who has not read is reminded.
+    pub reminder_days: u32,
     /// Seconds that a session lives.
     pub session_seconds: i64,
     /// The antivirus; without one, every document counts as not analysed and is released as such.
@@ -105,6 +117,7 @@ impl Default for HubOptions {
             pending_uploads: 1000,
             upload_expiry: 7 * 86_400,
             retention_days: (1, 30, 30),
+            reminder_days: 3,
             session_seconds: 12 * 3600,
             antivirus: None,
         }
@@ -159,6 +172,9 @@ struct Inner {
     bell: Notify,
     /// Argon2 takes memory by design; this bounds how much at a time.
     hashing: Arc<Semaphore>,
+    /// Set before the hub is used, where the operator configured it.
+    mail: OnceLock<Mail>,
+    webhooks: OnceLock<Webhooks>,
 }
 
 impl Hub {
@@ -182,8 +198,40 @@ impl Hub {
                 running: tokio_util::task::TaskTracker::new(),
                 bell: Notify::new(),
                 hashing: Arc::new(Semaphore::new(2)),
+                mail: OnceLock::new(),
+                webhooks: OnceLock::new(),
             }),
         }
+    }
+
+    /// The same hub with a way to a mail server. Without one, notices are in the portal only.
+    #[must_use]
+    pub fn with_mail(self, mail: Mail) -> Self {
+        if self.inner.mail.set(mail).is_err() {
+            tracing::warn!("a mail server was given twice: the first stays");
+        }
+        self
+    }
+
+    /// The same hub with another way to webhooks than the public network and the machine's authorities.
+    #[must_use]
+    pub fn with_webhooks(self, webhooks: Webhooks) -> Self {
+        if self.inner.webhooks.set(webhooks).is_err() {
+            tracing::warn!("a way to webhooks was given twice: the first stays");
+        }
+        self
+    }
+
+    pub(crate) fn mail(&self) -> Option<&Mail> {
+        self.inner.mail.get()
+    }
+
+    pub(crate) fn webhooks(&self) -> Result<&Webhooks> {
+        if let Some(webhooks) = self.inner.webhooks.get() {
+            return Ok(webhooks);
+        }
+        let usual = Webhooks::open(&WebhookOptions::default()).map_err(Fault::internal)?;
+        Ok(self.inner.webhooks.get_or_init(|| usual))
     }
 
     /// The present instant.

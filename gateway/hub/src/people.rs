@@ -6,7 +6,7 @@
 use crate::access::{Caller, SESSION_COOKIE};
 use crate::fault::{Fault, Result};
 use crate::journal::Event;
-use crate::{Hub, random32};
+use crate::{Hub, deposits, random32};
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
@@ -152,6 +152,7 @@ pub(crate) async fn me(State(hub): State<Hub>, caller: Caller) -> Result<Json<Me
         )
         .await?;
     let options = hub.options();
+    let (least, most, _) = deposits::retention_bounds(&hub, &mut tx, caller.organisation).await?;
     let bytes = |column: &str| -> Result<u64> { Ok(u64::try_from(row.get::<i64>(column)?).unwrap_or(0)) };
     Ok(Json(Me {
         account: Account {
@@ -164,8 +165,8 @@ pub(crate) async fn me(State(hub): State<Hub>, caller: Caller) -> Result<Json<Me
             max_size: options.max_size,
             quota: bytes("quota")?,
             used: bytes("used")?,
-            retention_days_min: options.retention_days.0,
-            retention_days_max: options.retention_days.1,
+            retention_days_min: least,
+            retention_days_max: most,
             pending_uploads: options.pending_uploads,
         },
     }))

@@ -6,7 +6,7 @@
 use crate::fault::Result;
 use crate::journal::Event;
 use crate::uploads::{UNFINISHED, const_sql};
-use crate::{Hub, antivirus, deposits, documents, uploads};
+use crate::{Hub, antivirus, deposits, documents, holds, notices, recipients, uploads};
 use pli_api::{DepositId, DocumentId, Time, UploadId};
 use pli_storage::args;
 use std::time::{Duration, Instant};
@@ -59,8 +59,12 @@ pub(crate) async fn sweep(hub: &Hub) -> Result<()> {
     let outcomes = [
         stale_uploads(hub).await,
         forgotten_drafts(hub).await,
+        recipients::remind(hub).await,
+        recipients::report(hub).await,
         expired_deposits(hub).await,
         antivirus::sweep(hub).await,
+        notices::gather(hub).await,
+        notices::forget(hub).await,
         old_rows(hub).await,
     ];
     outcomes.into_iter().collect()
@@ -130,7 +134,11 @@ async fn forgotten_draft(hub: &Hub, id: DepositId) -> Result<()> {
 }
 
 async fn expired_deposits(hub: &Hub) -> Result<()> {
-    let sql = ["SELECT id FROM deposits WHERE state = 'available' AND expires <= $1 ORDER BY expires"];
+    let sql = [
+        "SELECT p.id FROM deposits p WHERE p.state = 'available' AND p.expires <= $1 AND NOT ",
+        holds::HELD,
+        " ORDER BY p.expires",
+    ];
     let mut outcome = Ok(());
     for id in due(hub, &sql, hub.now()).await? {
         outcome = outcome.and(expired_deposit(hub, DepositId(id)).await);
@@ -148,7 +156,8 @@ async fn expired_deposit(hub: &Hub, id: DepositId) -> Result<()> {
             args![id.0, now],
         )
         .await?;
-    if held == 0 {
+    // Asked again now that the row is held: a hold is placed under the same lock.
+    if held == 0 || holds::is_held(&mut tx, id).await? {
         return Ok(());
     }
     for document in documents::ids_of_deposit(&mut tx, id).await? {

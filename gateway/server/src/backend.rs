@@ -5,12 +5,13 @@
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use pli_hub::{Clock, Hub, HubOptions, KeySource};
+use pli_hub::{Clock, Hub, HubOptions, KeySource, Mail, MailOptions, MailTls, WebhookOptions, Webhooks};
 use pli_seal::Passphrase;
 use pli_storage::{Blobs, Db, DbOptions, Dialect, JOBS_OWNER, S3Options, Sql, args};
+use zeroize::Zeroizing;
 
 use crate::{
-    config::{Config, StoreKind},
+    config::{Config, MailProtection, StoreKind},
     keyfolder::{KeyFolder, KeyFolderError},
 };
 
@@ -115,8 +116,51 @@ pub(crate) async fn keys(config: &Config) -> anyhow::Result<KeySource> {
 /// something else is amiss.
 pub(crate) async fn hub(config: &Config) -> anyhow::Result<Hub> {
     let (blobs, keys) = (store(config)?, keys(config).await?);
+    let (mail, webhooks) = (mail(config)?, webhooks(config)?);
     let db = migrated(config).await?;
-    Ok(Hub::new(db, blobs, keys, options(config)?, Clock::System))
+    let hub = Hub::new(db, blobs, keys, options(config)?, Clock::System).with_webhooks(webhooks);
+    Ok(match mail {
+        Some(mail) => hub.with_mail(mail),
+        None => hub,
+    })
+}
+
+fn pem(path: Option<&std::path::PathBuf>) -> anyhow::Result<Option<Vec<u8>>> {
+    let read = |path: &std::path::PathBuf| {
+        std::fs::read(path).with_context(|| format!("lecture impossible de {}", path.display()))
+    };
+    path.map(read).transpose()
+}
+
+pub(crate) fn mail(config: &Config) -> anyhow::Result<Option<Mail>> {
+    let m = &config.mail;
+    if m.host.is_empty() {
+        return Ok(None);
+    }
+    let password = config.mail_password()?;
+    let mail = Mail::open(MailOptions {
+        host: m.host.clone(),
+        port: m.port,
+        tls: match m.tls {
+            MailProtection::Starttls => MailTls::Starttls,
+            MailProtection::Implicit => MailTls::Implicit,
+            MailProtection::None => MailTls::None,
+        },
+        authorities: pem(m.authorities.as_ref())?,
+        credentials: password.map(|p| (m.user.clone(), Zeroizing::new(p.reveal().to_owned()))),
+        from: m.from.clone(),
+        public_url: m.public_url.clone(),
+        digest_hour: m.digest_hour,
+    });
+    Ok(Some(mail.context("section [mail]")?))
+}
+
+pub(crate) fn webhooks(config: &Config) -> anyhow::Result<Webhooks> {
+    let options = WebhookOptions {
+        private_networks: config.webhooks.private_networks,
+        authorities: pem(config.webhooks.authorities.as_ref())?,
+    };
+    Webhooks::open(&options).context("section [webhooks]")
 }
 
 fn options(config: &Config) -> anyhow::Result<HubOptions> {
@@ -130,6 +174,7 @@ fn options(config: &Config) -> anyhow::Result<HubOptions> {
         pending_uploads: t.pending_uploads,
         upload_expiry: i64::from(t.upload_days) * 86_400,
         retention_days: (t.retention_days_min, t.retention_days_max, t.retention_days_default),
+        reminder_days: t.reminder_days,
         session_seconds: i64::from(t.session_hours) * 3600,
         antivirus: config.antivirus.options()?,
     })

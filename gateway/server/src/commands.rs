@@ -112,6 +112,8 @@ pub(crate) async fn check_config(config: Config, reach: bool) -> anyhow::Result<
     part("clés du hub", backend::keys(&config).await.map(drop));
     part("adresse de la base de données", config.database_url().map(drop).map_err(Into::into));
     part("magasin", backend::store(&config).map(drop));
+    part("courriel", backend::mail(&config).map(drop));
+    part("webhooks", backend::webhooks(&config).map(drop));
     if reach {
         let database = async {
             let db = backend::database(&config).await?;

@@ -27,6 +27,7 @@ const DATABASE_URL: &str = "PLI_DATABASE__URL";
 const DATABASE_PASSWORD: &str = "PLI_DATABASE__PASSWORD";
 const STORE_SECRET_KEY: &str = "PLI_STORE__SECRET_KEY";
 const KEYS_PASSPHRASE: &str = "PLI_KEYS__PASSPHRASE";
+const MAIL_PASSWORD: &str = "PLI_MAIL__PASSWORD";
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
@@ -62,6 +63,8 @@ pub(crate) struct Config {
     pub(crate) limits: LimitOptions,
     pub(crate) antivirus: Antivirus,
     pub(crate) jobs: Jobs,
+    pub(crate) mail: MailServer,
+    pub(crate) webhooks: WebhookNetworks,
     pub(crate) logs: Logs,
     pub(crate) shutdown: Shutdown,
 }
@@ -237,6 +240,8 @@ pub(crate) struct Transfers {
     pub(crate) retention_days_min: u32,
     pub(crate) retention_days_max: u32,
     pub(crate) retention_days_default: u32,
+    /// Days before the end of a deposit at which who has not read is reminded; 0 for never.
+    pub(crate) reminder_days: u32,
     /// Hours that a session of the portal lives.
     pub(crate) session_hours: u32,
 }
@@ -253,6 +258,7 @@ impl Default for Transfers {
             retention_days_min: 1,
             retention_days_max: 30,
             retention_days_default: 30,
+            reminder_days: 3,
             session_hours: 12,
         }
     }
@@ -367,6 +373,69 @@ impl Default for Jobs {
     }
 }
 
+/// How the connection to the mail server is protected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum MailProtection {
+    #[default]
+    Starttls,
+    Implicit,
+    /// To a server on this machine only.
+    None,
+}
+
+/// Where notices are mailed; nowhere without a host.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct MailServer {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) tls: MailProtection,
+    /// PEM authorities of the server, when they are not the machine's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) authorities: Option<PathBuf>,
+    /// Empty when the server asks for none.
+    pub(crate) user: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) password_file: Option<PathBuf>,
+    #[serde(skip)]
+    password: Option<Secret>,
+    /// The sender's address.
+    pub(crate) from: String,
+    /// Where people reach the gateway: `https://…`, the only link in a mail.
+    pub(crate) public_url: String,
+    /// The hour, UTC, at which digests go.
+    pub(crate) digest_hour: u8,
+}
+
+impl Default for MailServer {
+    fn default() -> Self {
+        Self {
+            host: String::new(),
+            port: 587,
+            tls: MailProtection::Starttls,
+            authorities: None,
+            user: String::new(),
+            password_file: None,
+            password: None,
+            from: String::new(),
+            public_url: String::new(),
+            digest_hour: 5,
+        }
+    }
+}
+
+/// What webhooks of organisations may reach.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct WebhookNetworks {
+    /// Whether they may be on private networks and on this machine.
+    pub(crate) private_networks: bool,
+    /// PEM authorities of their certificates, when they are not the machine's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) authorities: Option<PathBuf>,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Logs {
@@ -446,6 +515,7 @@ impl Config {
         config.database.password = secrets.database_password;
         config.store.secret_key = secrets.store_secret_key;
         config.keys.passphrase = secrets.keys_passphrase;
+        config.mail.password = secrets.mail_password;
         config.place(&base);
         config.validate()?;
         Ok(config)
@@ -468,6 +538,9 @@ impl Config {
             &mut self.database.password_file,
             &mut self.store.secret_key_file,
             &mut self.store.authorities,
+            &mut self.mail.authorities,
+            &mut self.mail.password_file,
+            &mut self.webhooks.authorities,
         ]
         .into_iter()
         .flatten()
@@ -530,6 +603,23 @@ impl Config {
             return Err(value("transfers", "pending_uploads, upload_days et session_hours : au moins 1"));
         }
         self.antivirus.options()?;
+        let m = &self.mail;
+        if !m.host.is_empty() {
+            for (key, given) in [("mail.from", &m.from), ("mail.public_url", &m.public_url)] {
+                if given.is_empty() {
+                    return Err(value(key, "nécessaire quand mail.host est donné"));
+                }
+            }
+            if m.user.is_empty() != (m.password_file.is_none() && m.password.is_none()) {
+                return Err(value(
+                    "mail.password_file",
+                    "va avec mail.user, l'un et l'autre ou aucun des deux",
+                ));
+            }
+        }
+        if m.digest_hour > 23 {
+            return Err(value("mail.digest_hour", "de 0 à 23"));
+        }
         if self.tls.check.0.is_some_and(|every| every.is_zero()) {
             return Err(value("tls.check", "plus de 0 seconde, ou \"never\""));
         }
@@ -613,6 +703,11 @@ impl Config {
             .ok_or_else(|| value(key, "absent"))
     }
 
+    /// The password of the mail server's user, when there is a user.
+    pub(crate) fn mail_password(&self) -> Result<Option<Secret>, ConfigError> {
+        from_file_or("mail.password_file", self.mail.password_file.as_deref(), &self.mail.password)
+    }
+
     pub(crate) fn passphrase(&self) -> Result<Secret, ConfigError> {
         let key = "keys.passphrase_file";
         let file =
@@ -628,6 +723,7 @@ impl Config {
             (self.database.password.is_some(), DATABASE_PASSWORD),
             (self.store.secret_key.is_some(), STORE_SECRET_KEY),
             (self.keys.passphrase.is_some(), KEYS_PASSPHRASE),
+            (self.mail.password.is_some(), MAIL_PASSWORD),
         ] {
             if set {
                 shown.push_str(&format!("\n# {variable} : donnée par l'environnement\n"));
@@ -661,6 +757,7 @@ struct Secrets {
     database_password: Option<Secret>,
     store_secret_key: Option<Secret>,
     keys_passphrase: Option<Secret>,
+    mail_password: Option<Secret>,
 }
 
 impl Secrets {
@@ -671,6 +768,7 @@ impl Secrets {
             DATABASE_PASSWORD => self.database_password = secret(),
             STORE_SECRET_KEY => self.store_secret_key = secret(),
             KEYS_PASSPHRASE => self.keys_passphrase = secret(),
+            MAIL_PASSWORD => self.mail_password = secret(),
             _ => return false,
         }
         true
@@ -983,16 +1081,23 @@ mod tests {
                 ("PLI_DATABASE__PASSWORD", "hunter3/é"),
                 ("PLI_STORE__SECRET_KEY", "hunter4"),
                 ("PLI_KEYS__PASSPHRASE", "hunter5"),
+                ("PLI_MAIL__PASSWORD", "hunter6"),
             ],
         )
         .unwrap();
-        for text in [config.shown(), format!("{:?}", config.store), format!("{:?}", config.keys)] {
+        for text in [
+            config.shown(),
+            format!("{:?}", config.store),
+            format!("{:?}", config.keys),
+            format!("{:?}", config.mail),
+        ] {
             assert!(!text.contains("hunter"), "{text}");
         }
         assert!(config.shown().contains("PLI_KEYS__PASSPHRASE"));
         assert_eq!(config.database_url().unwrap().reveal(), "postgres://pli:hunter3%2F%C3%A9@db/pli");
         assert_eq!(config.store_secret_key().unwrap().reveal(), "hunter4");
         assert_eq!(config.passphrase().unwrap().reveal(), "hunter5");
+        assert_eq!(config.mail_password().unwrap().unwrap().reveal(), "hunter6");
     }
 
     #[test]
@@ -1019,6 +1124,12 @@ mod tests {
             ("[transfers]\nretention_days_default = 31\n", "transfers.retention_days_default"),
             ("[limits]\nidle = 0\n", "limits.idle"),
             ("[limits]\nhead_bytes = \"2 MiB\"\n", "limits.head_bytes"),
+            ("[mail]\nhost = \"smtp.example\"\n", "mail.from"),
+            (
+                "[mail]\nhost = \"s\"\nfrom = \"a@b\"\npublic_url = \"https://p\"\nuser = \"u\"\n",
+                "mail.password_file",
+            ),
+            ("[mail]\ndigest_hour = 24\n", "mail.digest_hour"),
             ("[logs]\nfilter = \"pli=loud\"\n", "logs.filter"),
         ] {
             let said = refusal(text, &[]);

@@ -3,7 +3,7 @@
 //! The table below is written by hand and compared with [`routes`](crate::routes): a route that is added
 //! without a row here fails the test, and so does a row without a route.
 
-use super::procedures_access;
+use super::{notices_access, procedures_access};
 use crate::admin;
 use crate::testing::*;
 use crate::{Access, routes};
@@ -157,13 +157,17 @@ impl Objects {
 
 #[test]
 fn the_matrix_names_every_route() {
-    let here = MATRIX.iter().map(|row| format!("{} {} {:?}", row.method, row.path, row.access));
-    let messages = super::message_access::MATRIX.iter();
-    let messages = messages.map(|row| format!("{} {} {:?}", row.method, row.path, row.access));
-    let written: BTreeSet<_> = here.chain(messages).chain(procedures_access::covered()).collect();
+    let here = MATRIX.iter().map(|row| (row.method, row.path, row.access));
+    let notices = notices_access::MATRIX.iter().map(|row| (row.method, row.path, row.access));
+    let messages = super::message_access::MATRIX.iter().map(|row| (row.method, row.path, row.access));
+    let rows = here.chain(notices).chain(messages);
+    let rows = rows.map(|(method, path, access)| format!("{method} {path} {access:?}"));
+    let all: Vec<_> = rows.chain(procedures_access::covered()).collect();
+    let written: BTreeSet<_> = all.iter().cloned().collect();
     let served: BTreeSet<_> =
         routes().iter().map(|row| format!("{} {} {:?}", row.method, row.path, row.access)).collect();
     assert_eq!(written, served);
+    assert_eq!(all.len(), routes().len());
 }
 
 on_both! {

@@ -1,6 +1,7 @@
 //! The behaviour of the hub: each case on SQLite and on PostgreSQL, with real stores.
 //!
-//! Run under `tests/env/with.sh postgres --`; without PostgreSQL its half of the tests fails and says so.
+//! Run under `tests/env/with.sh postgres smtp --`; without PostgreSQL its half of the tests fails and says so, and
+//! without the mail server those of `notices`.
 
 mod access;
 mod admin;
@@ -9,8 +10,11 @@ mod concatenation;
 mod deposits;
 mod downloads;
 mod faults;
+mod holds;
 mod message_access;
 mod messages;
+mod notices;
+mod notices_access;
 mod people;
 mod procedures;
 mod procedures_access;
@@ -19,3 +23,4 @@ mod search;
 mod secrecy;
 mod uploads;
 mod volume;
+mod webhooks;
