@@ -27,7 +27,7 @@ package make command -v make
 package pkg-config command -v pkg-config
 package libssl-dev pkg-config --exists openssl
 package libclang-dev has_libclang
-# To test: the databases, the order of system calls, the clients in Node and Python.
+# To test: the databases, the order of system calls, the clients in Node and Python, judges of PDF files.
 package postgresql has_postgres
 package sqlite3 command -v sqlite3
 package strace command -v strace
@@ -35,6 +35,9 @@ package util-linux command -v setsid
 package nodejs command -v node
 package npm command -v npm
 package curl command -v curl
+package openssl command -v openssl
+package poppler-utils command -v pdfsig
+package qpdf command -v qpdf
 package python3-venv python3 -c 'import ensurepip, venv'
 if [ "${1:-}" = bench ]; then
     package nginx-light command -v nginx
