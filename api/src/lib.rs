@@ -7,6 +7,7 @@
 #![deny(missing_docs)]
 
 mod deposit;
+mod evidence;
 mod ids;
 mod person;
 mod problem;
@@ -17,6 +18,10 @@ mod upload;
 
 pub use deposit::{
     Deposit, DepositBox, DepositState, Document, DocumentState, InvalidTransition, NewDeposit, Page,
+};
+pub use evidence::{
+    Checkpoint, ConsistencyProof, InclusionProof, ReceiptDeposit, ReceiptDocument, ReceiptEvent, ReceiptJson,
+    ReceiptKind, ReceiptParty, ReceiptSummary, TrailDocument, TrailEvent,
 };
 pub use ids::{
     AccountId, BoxId, DelegationId, DepositId, DocumentId, EventId, ExhibitId, HoldId, JobId, LabelId,

@@ -4,7 +4,9 @@
 //! without an access, nor an access without its test. No `Caller`, no handler.
 
 use crate::fault::{Fault, Result};
-use crate::{Hub, delegations, deposits, documents, download, people, problem_response, uploads, zip};
+use crate::{
+    Hub, delegations, deposits, documents, download, log, people, problem_response, receipts, uploads, zip,
+};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -114,6 +116,7 @@ fn table() -> Vec<Route> {
         (Method::DELETE, "/api/v1/deposits/{id}", Delegable, delete(deposits::discard)),
         (Method::POST, "/api/v1/deposits/{id}/send", Delegable, post(deposits::send)),
         (Method::GET, "/api/v1/deposits/{id}/zip", Delegable, get(zip::download)),
+        (Method::GET, "/api/v1/deposits/{id}/trail", Delegable, get(receipts::trail)),
         (Method::GET, "/api/v1/documents/{id}", Delegable, get(documents::show)),
         (Method::GET, "/api/v1/documents/{id}/content", Delegable, get(download::content)),
         (Method::OPTIONS, "/api/v1/uploads", Public, options(uploads::capabilities)),
@@ -124,6 +127,11 @@ fn table() -> Vec<Route> {
         (Method::PATCH, "/api/v1/uploads/{id}", Delegable, patch(uploads::append)),
         (Method::DELETE, "/api/v1/uploads/{id}", Delegable, delete(uploads::terminate)),
         (Method::POST, "/api/v1/uploads/{id}", Delegable, post(uploads::overridden)),
+        (Method::GET, "/api/v1/receipts", Delegable, get(receipts::list)),
+        (Method::GET, "/api/v1/receipts/{id}", Delegable, get(receipts::show)),
+        (Method::GET, "/api/v1/journal/checkpoint", Delegable, get(log::show_checkpoint)),
+        (Method::GET, "/api/v1/journal/proof/inclusion", Delegable, get(log::prove_inclusion)),
+        (Method::GET, "/api/v1/journal/proof/consistency", Delegable, get(log::prove_consistency)),
     ]
 }
 

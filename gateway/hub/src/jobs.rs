@@ -4,15 +4,16 @@
 //! without end, another one a number of times, then it is dead and the operator sees it.
 
 use crate::fault::{Fault, Result};
+use crate::log::Pace;
 use crate::retention::ClockWatch;
-use crate::{Hub, documents, retention};
+use crate::{Hub, documents, log, receipts, retention};
 use pli_storage::{AT_ONCE, DbError, Job, JobFilter, JobState, NewJob, ObjectKey, Tx};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 const DELETE: &str = "objects.delete";
-const KINDS: &[&str] = &[documents::FINISH, DELETE];
+const KINDS: &[&str] = &[documents::FINISH, DELETE, log::TIMESTAMP, receipts::MAKE];
 
 /// How long a lease lasts unless it is extended, in microseconds.
 const LEASE: i64 = 60_000_000;
@@ -70,6 +71,7 @@ pub(crate) async fn run(hub: Hub, stop: CancellationToken) {
     for _ in 0..WORKERS {
         tasks.spawn(worker(hub.clone(), stop.clone()));
     }
+    tasks.spawn(log::run(hub.clone(), stop.clone()));
     tasks.spawn(sweeper(hub, stop));
     while tasks.join_next().await.is_some() {}
 }
@@ -116,8 +118,13 @@ async fn sweeper(hub: Hub, stop: CancellationToken) {
 pub(crate) async fn run_due(hub: &Hub) -> Result<()> {
     retention::sweep(hub).await?;
     let never = CancellationToken::new();
-    while run_one(hub, &never).await? {}
-    Ok(())
+    loop {
+        while run_one(hub, &never).await? {}
+        // What the jobs did is logged, and what was logged may ask for receipts.
+        if !log::append(hub, Pace::Now).await? {
+            return Ok(());
+        }
+    }
 }
 
 async fn run_one(hub: &Hub, stop: &CancellationToken) -> Result<bool> {
@@ -161,6 +168,8 @@ async fn perform(hub: Hub, job: Job) -> Result<()> {
     match job.kind.as_str() {
         documents::FINISH => documents::finish(&hub, &job).await,
         DELETE => delete(&hub, &job).await,
+        log::TIMESTAMP => log::timestamp(&hub, &job).await,
+        receipts::MAKE => receipts::make(&hub, &job).await,
         other => Err(Fault::internal(format!("unknown kind of job {other:?}"))),
     }
 }

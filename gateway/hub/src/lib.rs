@@ -8,6 +8,7 @@
 
 mod access;
 pub mod admin;
+pub mod audit;
 mod blocks;
 mod boxes;
 mod checksum;
@@ -16,11 +17,14 @@ mod delegations;
 mod deposits;
 mod documents;
 mod download;
+pub mod evidence;
 mod fault;
 mod jobs;
 mod journal;
 mod keys;
+mod log;
 mod people;
+pub mod receipts;
 mod receive;
 mod retention;
 pub mod roles;
@@ -46,8 +50,10 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The migrations of the hub's tables; owner `hub`.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "exchange", sql: include_str!("../migrations/1_exchange.sql") }];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "exchange", sql: include_str!("../migrations/1_exchange.sql") },
+    Migration { version: 6, name: "journal", sql: include_str!("../migrations/6_journal.sql") },
+];
 
 /// The owner of [`MIGRATIONS`].
 pub const OWNER: &str = "hub";
@@ -71,6 +77,8 @@ pub struct HubOptions {
     pub retention_days: (u32, u32, u32),
     /// Seconds that a session lives.
     pub session_seconds: i64,
+    /// What evidence is made with; without it events wait for their place in the log, and there are no receipts.
+    pub evidence: Option<evidence::Evidence>,
 }
 
 impl Default for HubOptions {
@@ -84,6 +92,7 @@ impl Default for HubOptions {
             upload_expiry: 7 * 86_400,
             retention_days: (1, 30, 30),
             session_seconds: 12 * 3600,
+            evidence: None,
         }
     }
 }
@@ -135,6 +144,7 @@ struct Inner {
     bell: Notify,
     /// Argon2 takes memory by design; this bounds how much at a time.
     hashing: Arc<Semaphore>,
+    log: log::Sequencer,
 }
 
 impl Hub {
@@ -156,6 +166,7 @@ impl Hub {
                 running: tokio_util::task::TaskTracker::new(),
                 bell: Notify::new(),
                 hashing: Arc::new(Semaphore::new(2)),
+                log: log::Sequencer::default(),
             }),
         }
     }

@@ -5,8 +5,10 @@
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use pli_hub::evidence::{Evidence, EvidenceKeys, TimestampAuthority};
 use pli_hub::{Clock, Hub, HubOptions, KeySource};
 use pli_seal::Passphrase;
+use pli_signature::{Certificate, SealKey};
 use pli_storage::{Blobs, Db, DbOptions, Dialect, JOBS_OWNER, S3Options, Sql, args};
 
 use crate::{
@@ -115,8 +117,43 @@ pub(crate) async fn keys(config: &Config) -> anyhow::Result<KeySource> {
 /// something else is amiss.
 pub(crate) async fn hub(config: &Config) -> anyhow::Result<Hub> {
     let (blobs, keys) = (store(config)?, keys(config).await?);
+    let evidence = evidence(config, &keys)?;
     let db = migrated(config).await?;
-    Ok(Hub::new(db, blobs, keys, options(config), Clock::System))
+    let options = HubOptions { evidence: Some(evidence), ..options(config) };
+    Ok(Hub::new(db, blobs, keys, options, Clock::System))
+}
+
+/// What evidence is signed and sealed with.
+pub(crate) fn evidence(config: &Config, keys: &KeySource) -> anyhow::Result<Evidence> {
+    let (folder, asked, ring) = (key_folder(config)?, &config.evidence, keys.ring());
+    let seal = match (&asked.seal_certificate, &asked.seal_key) {
+        (Some(certificate), Some(key)) => {
+            if crate::secret::readable_by_everyone(key).with_context(|| key.display().to_string())? {
+                bail!(KeyFolderError::Open(key.clone()));
+            }
+            let read = |path: &std::path::Path| std::fs::read_to_string(path).with_context(|| path.display().to_string());
+            let key = zeroize::Zeroizing::new(read(key)?);
+            SealKey::from_pem(&read(certificate)?, &key).context("evidence.seal_certificate")?
+        }
+        _ => folder.seal(&ring)?,
+    };
+    let timestamps = match &asked.timestamp_authorities {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            let anchors = Certificate::from_pem(&text).context("evidence.timestamp_authorities")?;
+            let every = i64::from(asked.timestamp_minutes).saturating_mul(60);
+            Some(TimestampAuthority::new(asked.timestamp_url.clone(), anchors, every)?)
+        }
+        None => None,
+    };
+    Ok(Evidence::new(EvidenceKeys {
+        journal: folder.journal(&ring, &asked.origin)?,
+        retired: Vec::new(),
+        seal,
+        issuer: asked.issuer.clone(),
+        timestamps,
+        register_years: asked.register_years,
+    }))
 }
 
 fn options(config: &Config) -> HubOptions {
@@ -131,6 +168,7 @@ fn options(config: &Config) -> HubOptions {
         upload_expiry: i64::from(t.upload_days) * 86_400,
         retention_days: (t.retention_days_min, t.retention_days_max, t.retention_days_default),
         session_seconds: i64::from(t.session_hours) * 3600,
+        ..HubOptions::default()
     }
 }
 
