@@ -35,6 +35,7 @@ CREATE TABLE journal_checkpoints (
     token BYTEA,
     stamped BIGINT
 );
+CREATE INDEX journal_checkpoints_at ON journal_checkpoints (at, size);
 CREATE INDEX journal_checkpoints_stamped ON journal_checkpoints (stamped) WHERE stamped IS NOT NULL;
 
 -- Receipts stay when documents are erased: they are the register's, and no key opens or closes them.

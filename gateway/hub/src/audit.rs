@@ -12,8 +12,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pli_api::ProblemCode;
 use pli_journal::{
-    Checkpoint, Disagreement, Edge, FirstWrong, Hash, Suspect, TILE_WIDTH, TileId, TileSet, TreeHead, Verifier,
-    root_tiles,
+    Checkpoint, Disagreement, Edge, FirstWrong, Hash, Suspect, TILE_WIDTH, TileId, TileSet, TreeHead,
+    Verifier, root_tiles,
 };
 use pli_storage::{Row, Tx, args};
 use std::collections::{BTreeMap, VecDeque};
@@ -87,7 +87,10 @@ pub async fn verify(hub: &Hub, witnesses: &[Vec<u8>]) -> Result<std::result::Res
     let mut heads = Vec::new();
     for note in witnesses {
         let (checkpoint, _) = Checkpoint::open(note, &origin, &keys).map_err(|error| {
-            Fault::because(ProblemCode::Invalid, format!("Le témoin n'est pas un point de contrôle de ce journal : {error}."))
+            Fault::because(
+                ProblemCode::Invalid,
+                format!("Le témoin n'est pas un point de contrôle de ce journal : {error}."),
+            )
         })?;
         heads.push(checkpoint.head());
     }
@@ -122,7 +125,10 @@ impl<'a> Audit<'a> {
         let row = tx.one("SELECT size, root, pruned FROM journal_head WHERE one = 1", args![]).await?;
         Ok(Self {
             evidence,
-            head: TreeHead { size: unsigned(&row, "size")?, root: log::root_of(&row.get::<String>("root")?)? },
+            head: TreeHead {
+                size: unsigned(&row, "size")?,
+                root: log::root_of(&row.get::<String>("root")?)?,
+            },
             pruned: unsigned(&row, "pruned")?,
             witnesses: witnesses.into(),
             ahead: VecDeque::new(),
@@ -163,11 +169,17 @@ impl<'a> Audit<'a> {
             return derived(self.head.size, "la tête enregistrée n'est pas celle des événements");
         }
         if self.pruned > 0 && !self.pruning_told {
-            return derived(0, "des lignes sont dites retirées en fin de durée, et aucun événement ne le dit");
+            return derived(
+                0,
+                "des lignes sont dites retirées en fin de durée, et aucun événement ne le dit",
+            );
         }
         let edge = log::tiles(tx, root_tiles(self.head.size)).await?;
         if Edge::open(&self.head, &edge).is_err() {
-            return derived(self.head.size, "des tuiles du journal ont été modifiées ; les événements sont bons");
+            return derived(
+                self.head.size,
+                "des tuiles du journal ont été modifiées ; les événements sont bons",
+            );
         }
         let row = tx.one("SELECT COUNT(*) AS n FROM events WHERE seq IS NULL", args![]).await?;
         Ok(Ok(Audited {
@@ -220,7 +232,8 @@ impl<'a> Audit<'a> {
                 self.ahead.push_back((unsigned(row, "size")?, row.get("note")?));
             }
         }
-        let (own, given) = (self.ahead.front().map(|own| own.0), self.witnesses.front().map(|head| head.size));
+        let (own, given) =
+            (self.ahead.front().map(|own| own.0), self.witnesses.front().map(|head| head.size));
         Ok(own.into_iter().chain(given).min())
     }
 
@@ -234,7 +247,8 @@ impl<'a> Audit<'a> {
                         checkpoint.head()
                     }
                     _ => {
-                        let what = format!("le point de contrôle de taille {size} n'est pas signé par le journal");
+                        let what =
+                            format!("le point de contrôle de taille {size} n'est pas signé par le journal");
                         return Ok(Err(Tampered::new(size, How::Checkpoint, what)));
                     }
                 }
@@ -253,7 +267,9 @@ impl<'a> Audit<'a> {
     async fn explain(&self, tx: &mut Tx, disagreement: Disagreement) -> Result<Tampered> {
         let size = self.head.size;
         Ok(match disagreement {
-            Disagreement::Rows { first_wrong: FirstWrong::Leaf(suspect), .. } => self.suspect(tx, suspect).await?,
+            Disagreement::Rows { first_wrong: FirstWrong::Leaf(suspect), .. } => {
+                self.suspect(tx, suspect).await?
+            }
             Disagreement::Rows { checkpoint, .. } if checkpoint.size > size => {
                 let what = format!(
                     "journal ramené en arrière : un point de contrôle couvre {} événements, la base en a {size} ; le \
@@ -262,7 +278,10 @@ impl<'a> Audit<'a> {
                 );
                 Tampered::new(size, How::RolledBack, what)
             }
-            Disagreement::Rows { first_wrong: FirstWrong::Between { leaves, suspect: Some(suspect) }, .. } => {
+            Disagreement::Rows {
+                first_wrong: FirstWrong::Between { leaves, suspect: Some(suspect) },
+                ..
+            } => {
                 let mut tampered = self.suspect(tx, suspect).await?;
                 tampered.what = format!(
                     "{} ; des empreintes enregistrées entre les n° {} et {} ne sont pas bonnes non plus",
@@ -279,7 +298,9 @@ impl<'a> Audit<'a> {
                 Tampered::new(leaves.start, How::RolledBack, what)
             }
             Disagreement::Stored { index, .. } => {
-                let what = format!("l'empreinte enregistrée de l'événement n° {index} a été modifiée ; l'événement est bon");
+                let what = format!(
+                    "l'empreinte enregistrée de l'événement n° {index} a été modifiée ; l'événement est bon"
+                );
                 Tampered::new(index, How::Derived, what)
             }
             Disagreement::Uncovered { suspect, .. } => self.suspect(tx, suspect).await?,
@@ -302,12 +323,17 @@ impl<'a> Audit<'a> {
             Suspect::Altered(place) => {
                 let rows = rows(tx, place, place.saturating_add(1)).await?;
                 let Some(leaf) = rows.first() else {
-                    return Ok(Tampered::new(place, How::Deleted, format!("événement n° {place} : supprimé")));
+                    return Ok(Tampered::new(
+                        place,
+                        How::Deleted,
+                        format!("événement n° {place} : supprimé"),
+                    ));
                 };
                 let was = self.place_of(tx, leaf).await?;
                 Ok(match was {
                     Some(was) => {
-                        let what = format!("événement n° {place} ({}) : déplacé, il portait le n° {was}", leaf.id);
+                        let what =
+                            format!("événement n° {place} ({}) : déplacé, il portait le n° {was}", leaf.id);
                         Tampered::new(place, How::Reordered, what)
                     }
                     None => {
@@ -325,8 +351,8 @@ impl<'a> Audit<'a> {
         while place < self.head.size {
             let end = self.head.size.min(place.saturating_add(PAGE));
             let stored = leaf_tiles(tx, place, end).await?;
-            let found =
-                (place..end).find(|place| stored.leaf(*place) == Some(Hash::leaf(leaf.text_at(*place).as_bytes())));
+            let found = (place..end)
+                .find(|place| stored.leaf(*place) == Some(Hash::leaf(leaf.text_at(*place).as_bytes())));
             if found.is_some() {
                 return Ok(found);
             }
@@ -377,7 +403,9 @@ pub async fn export(
         for place in place..end {
             let line = match (leaves.remove(&place), stored.leaf(place)) {
                 (Some(line), _) => line,
-                (None, Some(hash)) => format!(r#"{{"seq":{place},"hash":"{}"}}"#, hex::encode(hash.as_bytes())),
+                (None, Some(hash)) => {
+                    format!(r#"{{"seq":{place},"hash":"{}"}}"#, hex::encode(hash.as_bytes()))
+                }
                 (None, None) => format!(r#"{{"seq":{place}}}"#),
             };
             writeln!(events, "{line}").map_err(Fault::internal)?;
@@ -386,7 +414,8 @@ pub async fn export(
     }
     let (mut after, mut count) = (-1_i64, 0_u64);
     loop {
-        let sql = "SELECT size, at, note, token FROM journal_checkpoints WHERE size > $1 ORDER BY size LIMIT $2";
+        let sql =
+            "SELECT size, at, note, token FROM journal_checkpoints WHERE size > $1 ORDER BY size LIMIT $2";
         let rows = tx.rows(sql, args![after, CHECKPOINTS]).await?;
         let Some(last) = rows.last() else { return Ok((size, count)) };
         after = last.get("size")?;

@@ -122,6 +122,9 @@ impl std::ops::Deref for Evidence {
 
 impl std::fmt::Debug for Evidence {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Evidence").field("journal", &self.journal).field("seal", &self.seal).finish_non_exhaustive()
+        f.debug_struct("Evidence")
+            .field("journal", &self.journal)
+            .field("seal", &self.seal)
+            .finish_non_exhaustive()
     }
 }

@@ -11,6 +11,7 @@
 use crate::access::Caller;
 use crate::evidence::Evidence;
 use crate::fault::{Fault, Result};
+use crate::journal::Event;
 use crate::uploads::const_sql;
 use crate::{Hub, jobs, receipts};
 use axum::Json;
@@ -50,7 +51,8 @@ const LOOK: Duration = Duration::from_millis(200);
 const TILES: usize = 64;
 
 /// Columns of an event, in the order of its leaf.
-pub(crate) const COLUMNS: &str = "seq, id, at, kind, actor, on_behalf, deposit, document, procedure, message, detail";
+pub(crate) const COLUMNS: &str =
+    "seq, id, at, kind, actor, on_behalf, deposit, document, procedure, message, detail";
 
 /// What this process knows of its own sequencing.
 pub(crate) struct Sequencer {
@@ -221,7 +223,9 @@ async fn round(hub: &Hub, evidence: &Evidence, pace: Pace) -> Result<Round> {
     let mut tx = hub.db().write().await?;
     tx.lock("journal").await?;
     let row = match pace {
-        Pace::Now => tx.optional("SELECT size, root, signed FROM journal_head WHERE one = 1", args![]).await?,
+        Pace::Now => {
+            tx.optional("SELECT size, root, signed FROM journal_head WHERE one = 1", args![]).await?
+        }
         Pace::Shared => {
             let until = Time::from_micros(now.micros().saturating_add(LEASE));
             tx.optional(
@@ -240,7 +244,8 @@ async fn round(hub: &Hub, evidence: &Evidence, pace: Pace) -> Result<Round> {
     let leaves = take(&mut tx, before.size).await?;
     let mut head = before;
     if !leaves.is_empty() {
-        let mut edge = Edge::open(&before, &tiles(&mut tx, root_tiles(before.size)).await?).map_err(Fault::internal)?;
+        let mut edge =
+            Edge::open(&before, &tiles(&mut tx, root_tiles(before.size)).await?).map_err(Fault::internal)?;
         let hashes: Vec<_> = leaves.iter().map(|leaf| Hash::leaf(leaf.text().as_bytes())).collect();
         let appended = edge.append(&hashes).map_err(Fault::internal)?;
         for tile in &appended.tiles {
@@ -277,10 +282,12 @@ async fn round(hub: &Hub, evidence: &Evidence, pace: Pace) -> Result<Round> {
         args![head.size, now, note.to_string()],
     )
     .await?;
-    tx.execute("UPDATE journal_head SET signed = $1, signed_at = $2 WHERE one = 1", args![head.size, now]).await?;
+    tx.execute("UPDATE journal_head SET signed = $1, signed_at = $2 WHERE one = 1", args![head.size, now])
+        .await?;
     receipts::enqueue(&mut tx, signed, head.size).await?;
     if let Some(authority) = &evidence.timestamps {
-        let last = tx.one("SELECT MAX(stamped) AS last FROM journal_checkpoints WHERE stamped IS NOT NULL", args![]);
+        let last =
+            tx.one("SELECT MAX(stamped) AS last FROM journal_checkpoints WHERE stamped IS NOT NULL", args![]);
         let last: Option<Time> = last.await?.get("last")?;
         let run_at = last.map_or(AT_ONCE, |last| last.plus_seconds(authority.every));
         let payload = serde_json::json!({});
@@ -303,14 +310,20 @@ async fn take(tx: &mut Tx, from: u64) -> Result<Vec<Leaf>> {
         tx.rows(sql, args![from, BATCH]).await?.iter().map(Leaf::of).collect::<Result<_>>()?;
     leaves.sort_by_key(|leaf| leaf.seq);
     let gap = leaves.iter().zip(from..).any(|(leaf, place)| leaf.seq != place);
-    if gap { Err(Fault::internal("events were given places that do not follow each other")) } else { Ok(leaves) }
+    if gap {
+        Err(Fault::internal("events were given places that do not follow each other"))
+    } else {
+        Ok(leaves)
+    }
 }
 
 /// Refuses to sign a head that does not extend what was signed last, here or by any process.
 async fn extends(hub: &Hub, tx: &mut Tx, evidence: &Evidence, signed: u64, head: &TreeHead) -> Result<()> {
     let mine = hub.inner.log.signed();
     if mine.is_some_and(|mine| mine.size > signed) {
-        return Err(Fault::internal("the database was set back: it lacks a checkpoint that this process signed"));
+        return Err(Fault::internal(
+            "the database was set back: it lacks a checkpoint that this process signed",
+        ));
     }
     let mut before: Vec<TreeHead> = mine.into_iter().collect();
     if signed > 0 {
@@ -395,7 +408,11 @@ impl Signed {
 }
 
 /// The checkpoint of this size, or the last; its signature holds.
-pub(crate) async fn checkpoint(tx: &mut Tx, evidence: &Evidence, size: Option<u64>) -> Result<Option<Signed>> {
+pub(crate) async fn checkpoint(
+    tx: &mut Tx,
+    evidence: &Evidence,
+    size: Option<u64>,
+) -> Result<Option<Signed>> {
     let row = match size {
         Some(size) => {
             let sql = "SELECT at, note, token FROM journal_checkpoints WHERE size = $1";
@@ -407,7 +424,8 @@ pub(crate) async fn checkpoint(tx: &mut Tx, evidence: &Evidence, size: Option<u6
         }
     };
     let Some(row) = row else { return Ok(None) };
-    let (checkpoint, note) = open(&row.get::<String>("note")?, &evidence.origin(), &evidence.verifier_keys())?;
+    let (checkpoint, note) =
+        open(&row.get::<String>("note")?, &evidence.origin(), &evidence.verifier_keys())?;
     Ok(Some(Signed { head: checkpoint.head(), at: row.get("at")?, note, token: row.get("token")? }))
 }
 
@@ -456,7 +474,8 @@ pub(crate) async fn prove_inclusion(
     let mut tx = hub.db().read().await?;
     let sql = const_sql(&["SELECT ", COLUMNS, " FROM events e WHERE e.id = $1 AND ", PROVABLE]);
     let row = tx.optional(sql, args![asked.event.0, caller.account.0]).await?.ok_or(ProblemCode::NotFound)?;
-    let later = || Fault::because(ProblemCode::Conflict, "Pas encore au journal ; réessayez dans une seconde.");
+    let later =
+        || Fault::because(ProblemCode::Conflict, "Pas encore au journal ; réessayez dans une seconde.");
     if row.get::<Option<i64>>("seq")?.is_none() {
         return Err(later());
     }
@@ -507,7 +526,9 @@ pub(crate) async fn timestamp(hub: &Hub, job: &Job) -> Result<()> {
     let mut tx = hub.db().read().await?;
     let last = checkpoint(&mut tx, &evidence, None).await?;
     drop(tx);
-    let Some(last) = last.filter(|last| last.token.is_none()) else { return jobs::complete_alone(hub, job).await };
+    let Some(last) = last.filter(|last| last.token.is_none()) else {
+        return jobs::complete_alone(hub, job).await;
+    };
     let nonce = crate::random32()?.first_chunk().copied().unwrap_or_default();
     let request = TimestampRequest::new(last.note.to_string().as_bytes(), nonce).map_err(Fault::internal)?;
     let token = authority.stamp(&request).await?;
@@ -521,6 +542,49 @@ pub(crate) async fn timestamp(hub: &Hub, job: &Job) -> Result<()> {
         tx.commit().await?;
     }
     Ok(())
+}
+
+/// Takes rows out of the register at the end of their retention, once a day at most. Their hashes stay in the tree,
+/// and an event says below which place rows may be missing. What concerns a procedure or a document that is still
+/// there stays as long as it.
+pub(crate) async fn prune(hub: &Hub) -> Result<()> {
+    let Some(evidence) = hub.options().evidence.clone().filter(|evidence| evidence.register_years > 0) else {
+        return Ok(());
+    };
+    let (now, day) = (hub.now(), 86_400);
+    // A year and its leap day: never a day too early.
+    let before = now.plus_seconds(i64::from(evidence.register_years).saturating_mul(-366 * day));
+    let mut tx = hub.db().write().await?;
+    tx.lock("journal").await?;
+    let sql = "SELECT h.pruned, c.at FROM journal_head h LEFT JOIN journal_checkpoints c ON c.size = h.pruned WHERE h.one = 1";
+    let row = tx.one(sql, args![]).await?;
+    let (pruned, last) = (row.get::<i64>("pruned")?, row.get::<Option<Time>>("at")?);
+    let sql = "SELECT size, at FROM journal_checkpoints WHERE at <= $1 ORDER BY at DESC, size DESC LIMIT 1";
+    let Some(row) = tx.optional(sql, args![before]).await? else { return Ok(()) };
+    let (below, at) = (row.get::<i64>("size")?, row.get::<Time>("at")?);
+    if below <= pruned || last.is_some_and(|last| at < last.plus_seconds(day)) {
+        return Ok(());
+    }
+    tx.execute("UPDATE journal_head SET pruned = $1 WHERE one = 1", args![below]).await?;
+    Event::new(PRUNED).detail(serde_json::json!({ "below": below })).write(&mut tx, now).await?;
+    tx.commit().await?;
+    loop {
+        let mut tx = hub.db().write().await?;
+        let gone = tx
+            .execute(
+                "DELETE FROM events WHERE id IN (
+                     SELECT e.id FROM events e WHERE e.seq < $1 AND e.procedure IS NULL
+                     AND NOT EXISTS (SELECT 1 FROM documents d WHERE d.id = e.document AND d.state <> 'erased')
+                     AND NOT EXISTS (SELECT 1 FROM deposits p WHERE p.id = e.deposit AND p.state <> 'expired')
+                     LIMIT $2)",
+                args![below, BATCH],
+            )
+            .await?;
+        tx.commit().await?;
+        if gone < BATCH.unsigned_abs() {
+            return Ok(());
+        }
+    }
 }
 
 #[cfg(test)]

@@ -19,8 +19,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, header};
 use pli_api::{
-    BoxId, DepositId, DocumentId, EventId, Page, Person, ProblemCode, ReceiptDeposit, ReceiptDocument, ReceiptEvent,
-    ReceiptId, ReceiptJson, ReceiptKind, ReceiptParty, ReceiptSummary, Time, TrailDocument, TrailEvent,
+    BoxId, DepositId, DocumentId, EventId, Page, Person, ProblemCode, ReceiptDeposit, ReceiptDocument,
+    ReceiptEvent, ReceiptId, ReceiptJson, ReceiptKind, ReceiptParty, ReceiptSummary, Time, TrailDocument,
+    TrailEvent,
 };
 use pli_journal::{Checkpoint, HASH, Hash, NoteError, Proof, ProofError, VerifierKey, verify_inclusion};
 use pli_receipt::{Block, Document, Field, Receipt, Section};
@@ -77,7 +78,8 @@ struct Made {
 /// Makes the receipts of a deposit that are due and covered by a checkpoint.
 pub(crate) async fn make(hub: &Hub, job: &Job) -> Result<()> {
     let Some(evidence) = hub.options().evidence.clone() else { return jobs::complete_alone(hub, job).await };
-    let deposit: DepositId = serde_json::from_value(job.payload["deposit"].clone()).map_err(Fault::internal)?;
+    let deposit: DepositId =
+        serde_json::from_value(job.payload["deposit"].clone()).map_err(Fault::internal)?;
     let mut tx = hub.db().read().await?;
     let mut drafts = Vec::new();
     if let Some(signed) = log::checkpoint(&mut tx, &evidence, None).await? {
@@ -191,7 +193,8 @@ async fn first(tx: &mut Tx, deposit: DepositId, kind: &str, signed: &Signed) -> 
 
 /// The recipients of a deposit: all that ever were, or those of an instant.
 async fn recipients(tx: &mut Tx, deposit: DepositId, at: Option<Time>) -> Result<Vec<ReceiptParty>> {
-    let sql = "SELECT b.id, b.name, b.address, r.added, r.withdrawn FROM recipients r JOIN boxes b ON b.id = r.box
+    let sql =
+        "SELECT b.id, b.name, b.address, r.added, r.withdrawn FROM recipients r JOIN boxes b ON b.id = r.box
                WHERE r.deposit = $1 ORDER BY b.address";
     let mut parties = Vec::new();
     for row in tx.rows(sql, args![deposit.0]).await? {
@@ -243,7 +246,8 @@ async fn handed(
     for row in tx.rows(sql, args![deposit.0, signed.head.size]).await? {
         let account = row.get::<Option<Uuid>>("on_behalf")?.or(row.get("actor")?);
         let Some(theirs) = account.and_then(|account| boxes.get(&account)) else { continue };
-        let detail: serde_json::Value = serde_json::from_str(&row.get::<String>("detail")?).map_err(Fault::internal)?;
+        let detail: serde_json::Value =
+            serde_json::from_str(&row.get::<String>("detail")?).map_err(Fault::internal)?;
         for id in theirs {
             let documents = match row.get::<Option<Uuid>>("document")? {
                 None if row.get::<String>("kind")? == "download.completed" => sizes.keys().copied().collect(),
@@ -328,7 +332,8 @@ async fn draft(
         leaves.push(sent);
     }
     // What the sending did not know yet: the digest of a document that was still being read.
-    let told: BTreeSet<String> = leaves.iter().flat_map(|leaf| digests(&leaf.text())).map(|(id, ..)| id).collect();
+    let told: BTreeSet<String> =
+        leaves.iter().flat_map(|leaf| digests(&leaf.text())).map(|(id, ..)| id).collect();
     let missing: BTreeSet<_> =
         documents.iter().map(|document| document.id.0).filter(|id| !told.contains(&id.to_string())).collect();
     if !missing.is_empty() {
@@ -389,7 +394,8 @@ fn digests(leaf: &str) -> Vec<(String, Option<u64>, String)> {
 /// The sealed PDF/A-3 that embeds the JSON.
 async fn seal(evidence: &Evidence, json: &ReceiptJson, text: &str) -> Result<Vec<u8>> {
     let (receipt, time, name) = (document(json, text), json.created, evidence.issuer.clone());
-    let (keys, level) = (evidence.clone(), if evidence.timestamps.is_some() { Level::BaselineT } else { Level::BaselineB });
+    let (keys, level) =
+        (evidence.clone(), if evidence.timestamps.is_some() { Level::BaselineT } else { Level::BaselineB });
     let reason = json.kind.title().to_owned();
     let work = move || -> Result<_> {
         let pdf = receipt.render().map_err(Fault::internal)?;
@@ -432,7 +438,9 @@ fn document(json: &ReceiptJson, text: &str) -> Receipt {
     }
     fields.push(field("Dépôt", deposit.id.to_string()));
     let event = json.events.first();
-    let facts = event.and_then(|event| serde_json::from_str::<serde_json::Value>(&event.leaf).ok()).unwrap_or_default();
+    let facts = event
+        .and_then(|event| serde_json::from_str::<serde_json::Value>(&event.leaf).ok())
+        .unwrap_or_default();
     let at = facts["at"].as_i64().map(|at| said(Time::from_micros(at))).unwrap_or_default();
     let sentence = match json.kind {
         ReceiptKind::SubmissionAcceptance => format!("Le dépôt décrit ci-dessous a été accepté le {at}."),
@@ -444,7 +452,8 @@ fn document(json: &ReceiptJson, text: &str) -> Receipt {
             format!("Les documents ci-dessous ont été remis à {to}, jusqu'au dernier octet, le {at}.")
         }
     };
-    let (known, unknown): (Vec<_>, Vec<_>) = json.documents.iter().partition(|document| document.sha256.is_some());
+    let (known, unknown): (Vec<_>, Vec<_>) =
+        json.documents.iter().partition(|document| document.sha256.is_some());
     let mut blocks = Vec::new();
     let rows: Vec<_> = known
         .into_iter()
@@ -462,12 +471,21 @@ fn document(json: &ReceiptJson, text: &str) -> Receipt {
              donne :"
                 .to_owned(),
         ));
-        let fields = unknown.into_iter().map(|document| field(&format!("{} octets", document.size), document.name.clone()));
+        let fields = unknown
+            .into_iter()
+            .map(|document| field(&format!("{} octets", document.size), document.name.clone()));
         blocks.push(Block::Fields(fields.collect()));
     }
     let place = event.map(|event| event.index.to_string()).unwrap_or_default();
     let proof = vec![
-        field("Événement", format!("{} ({})", facts["id"].as_str().unwrap_or_default(), facts["kind"].as_str().unwrap_or_default())),
+        field(
+            "Événement",
+            format!(
+                "{} ({})",
+                facts["id"].as_str().unwrap_or_default(),
+                facts["kind"].as_str().unwrap_or_default()
+            ),
+        ),
         field("Place au journal", place),
         field("Modelé sur", json.modelled_on.clone()),
     ];
@@ -553,7 +571,11 @@ pub(crate) async fn list(
 }
 
 /// GET /receipts/{id}, {id}.json, {id}.pdf.
-pub(crate) async fn show(State(hub): State<Hub>, caller: Caller, Path(named): Path<String>) -> Result<Response> {
+pub(crate) async fn show(
+    State(hub): State<Hub>,
+    caller: Caller,
+    Path(named): Path<String>,
+) -> Result<Response> {
     let (id, form) = named.split_once('.').map_or((named.as_str(), None), |(id, form)| (id, Some(form)));
     let id: ReceiptId = id.parse().map_err(|_| ProblemCode::NotFound)?;
     let content = match form {
@@ -617,7 +639,8 @@ pub(crate) async fn trail(
     };
     let mut items = Vec::new();
     for row in rows.iter().take(limit as usize) {
-        let (document, name) = (row.get::<Option<Uuid>>("document")?, row.get::<Option<String>>("document_name")?);
+        let (document, name) =
+            (row.get::<Option<Uuid>>("document")?, row.get::<Option<String>>("document_name")?);
         items.push(TrailEvent {
             id: EventId(row.get("id")?),
             at: row.get("at")?,
@@ -721,7 +744,8 @@ pub fn check(file: &[u8], trust: &ReceiptTrust) -> std::result::Result<CheckedRe
     if !keys.contains(&own) {
         return Err(Key);
     }
-    let (checkpoint, _) = Checkpoint::open(receipt.checkpoint.as_bytes(), own.name(), &keys).map_err(BadCheckpoint)?;
+    let (checkpoint, _) =
+        Checkpoint::open(receipt.checkpoint.as_bytes(), own.name(), &keys).map_err(BadCheckpoint)?;
 
     let wrong = |what: &str| Err(Contradiction(what.to_owned()));
     let mut told: BTreeMap<String, (Option<u64>, String)> = BTreeMap::new();
@@ -737,7 +761,9 @@ pub fn check(file: &[u8], trust: &ReceiptTrust) -> std::result::Result<CheckedRe
         let leaf = Hash::leaf(event.leaf.as_bytes());
         verify_inclusion(&leaf, index, &checkpoint.head(), &proof).map_err(refused)?;
         let facts: serde_json::Value = serde_json::from_str(&event.leaf).map_err(|e| Form(e.to_string()))?;
-        if facts["seq"].as_u64() != Some(index) || facts["deposit"].as_str() != Some(&receipt.deposit.id.to_string()) {
+        if facts["seq"].as_u64() != Some(index)
+            || facts["deposit"].as_str() != Some(&receipt.deposit.id.to_string())
+        {
             return wrong("un événement d'un autre dépôt ou d'une autre place");
         }
         let (kind, at) = (facts["kind"].as_str().unwrap_or_default(), facts["at"].as_i64());

@@ -6,7 +6,7 @@
 use crate::fault::Result;
 use crate::journal::Event;
 use crate::uploads::{UNFINISHED, const_sql};
-use crate::{Hub, deposits, documents, uploads};
+use crate::{Hub, deposits, documents, log, uploads};
 use pli_api::{DepositId, DocumentId, Time, UploadId};
 use pli_storage::args;
 use std::time::{Duration, Instant};
@@ -61,6 +61,7 @@ pub(crate) async fn sweep(hub: &Hub) -> Result<()> {
         forgotten_drafts(hub).await,
         expired_deposits(hub).await,
         old_rows(hub).await,
+        log::prune(hub).await,
     ];
     outcomes.into_iter().collect()
 }

@@ -131,7 +131,9 @@ pub(crate) fn evidence(config: &Config, keys: &KeySource) -> anyhow::Result<Evid
             if crate::secret::readable_by_everyone(key).with_context(|| key.display().to_string())? {
                 bail!(KeyFolderError::Open(key.clone()));
             }
-            let read = |path: &std::path::Path| std::fs::read_to_string(path).with_context(|| path.display().to_string());
+            let read = |path: &std::path::Path| {
+                std::fs::read_to_string(path).with_context(|| path.display().to_string())
+            };
             let key = zeroize::Zeroizing::new(read(key)?);
             SealKey::from_pem(&read(certificate)?, &key).context("evidence.seal_certificate")?
         }

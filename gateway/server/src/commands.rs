@@ -108,10 +108,14 @@ pub(crate) async fn check_config(config: Config, reach: bool) -> anyhow::Result<
     };
     part("certificat et clé TLS", Tls::open(config.tls_files()).map(drop).map_err(Into::into));
     part("clés du hub", backend::keys(&config).await.map(drop));
-    part("clé du journal et cachet", async {
-        let keys = backend::keys(&config).await?;
-        backend::evidence(&config, &keys).map(drop)
-    }.await);
+    part(
+        "clé du journal et cachet",
+        async {
+            let keys = backend::keys(&config).await?;
+            backend::evidence(&config, &keys).map(drop)
+        }
+        .await,
+    );
     part("adresse de la base de données", config.database_url().map(drop).map_err(Into::into));
     part("magasin", backend::store(&config).map(drop));
     if reach {

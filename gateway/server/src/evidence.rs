@@ -52,7 +52,8 @@ pub(crate) async fn journal(config: Config, asked: JournalCommand) -> anyhow::Re
             Ok(())
         }
         JournalCommand::Verify { witnesses } => {
-            let witnesses = witnesses.iter().map(|path| read(path, NOTE_MAX)).collect::<anyhow::Result<Vec<_>>>()?;
+            let witnesses =
+                witnesses.iter().map(|path| read(path, NOTE_MAX)).collect::<anyhow::Result<Vec<_>>>()?;
             let hub = backend::hub(&config).await?;
             let verdict = audit::verify(&hub, &witnesses).await?;
             hub.db().close().await;
@@ -63,7 +64,10 @@ pub(crate) async fn journal(config: Config, asked: JournalCommand) -> anyhow::Re
                 audited.checkpoints
             );
             if audited.removed > 0 {
-                say!("{} lignes retirées en fin de durée ; leurs empreintes restent prouvées.", audited.removed);
+                say!(
+                    "{} lignes retirées en fin de durée ; leurs empreintes restent prouvées.",
+                    audited.removed
+                );
             }
             if audited.covered < audited.events {
                 say!("{} événements que rien de signé ne couvre encore.", audited.events - audited.covered);
@@ -94,7 +98,8 @@ async fn export(config: Config, folder: &Path) -> anyhow::Result<()> {
         file.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
     }
     let keys = backend::keys(&config).await?;
-    let keys: String = backend::evidence(&config, &keys)?.verifier_keys().iter().map(|key| format!("{key}\n")).collect();
+    let keys: String =
+        backend::evidence(&config, &keys)?.verifier_keys().iter().map(|key| format!("{key}\n")).collect();
     for (name, text) in [("journal.vkey", keys.as_str()), ("LISEZMOI.txt", PROCEDURE)] {
         let path = folder.join(name);
         write_public(&path, text.as_bytes()).with_context(|| path.display().to_string())?;

@@ -121,7 +121,8 @@ impl KeyFolder {
         let ring = self.open()?;
         if no_journal {
             let mut seed = Zeroizing::new([0; 32]);
-            getrandom::fill(seed.as_mut()).map_err(|e| KeyFolderError::Io(journal.clone(), io::Error::other(e)))?;
+            getrandom::fill(seed.as_mut())
+                .map_err(|e| KeyFolderError::Io(journal.clone(), io::Error::other(e)))?;
             self.put(&journal, &ring, seed.as_ref())?;
         }
         if no_seal && !own_seal {
@@ -130,7 +131,8 @@ impl KeyFolder {
                 let path = self.path.join(name);
                 // Left by a run that was cut: without its key it is worth nothing.
                 let _ = std::fs::remove_file(&path);
-                crate::secret::write_public(&path, text.as_bytes()).map_err(|e| KeyFolderError::Io(path, e))?;
+                crate::secret::write_public(&path, text.as_bytes())
+                    .map_err(|e| KeyFolderError::Io(path, e))?;
             }
             self.put(&seal, &ring, made.key.as_bytes())?;
         }
@@ -304,7 +306,10 @@ mod tests {
         let ring = keys.open().unwrap();
         assert_eq!(keys.journal(&ring, "").unwrap().verifier_key(), journal, "it is the new certificate's");
         assert_eq!(keys.seal(&ring).unwrap().certificate().sha256(), seal);
-        assert_eq!(keys.journal(&ring, "example.org/journal").unwrap().verifier_key().name(), "example.org/journal");
+        assert_eq!(
+            keys.journal(&ring, "example.org/journal").unwrap().verifier_key().name(),
+            "example.org/journal"
+        );
     }
 
     #[test]

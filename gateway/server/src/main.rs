@@ -120,7 +120,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::User(asked) => commands::user(config, asked).await,
             Command::Token(asked) => commands::token(config, asked).await,
             Command::Journal(asked) => evidence::journal(config, asked).await,
-            Command::Receipt(ReceiptCommand::Verify(asked)) => evidence::verify_receipt(Some(&config), &asked),
+            Command::Receipt(ReceiptCommand::Verify(asked)) => {
+                evidence::verify_receipt(Some(&config), &asked)
+            }
             Command::Check(asked) => commands::check(config, &asked).await,
             Command::Recover(asked) => commands::recover(config, asked).await,
             // Done above.
