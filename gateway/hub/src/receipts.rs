@@ -748,6 +748,7 @@ pub fn check(file: &[u8], trust: &ReceiptTrust) -> std::result::Result<CheckedRe
         Checkpoint::open(receipt.checkpoint.as_bytes(), own.name(), &keys).map_err(BadCheckpoint)?;
 
     let wrong = |what: &str| Err(Contradiction(what.to_owned()));
+    let deposit = receipt.deposit.id.to_string();
     let mut told: BTreeMap<String, (Option<u64>, String)> = BTreeMap::new();
     for (position, event) in receipt.events.iter().enumerate() {
         let index = event.index;
@@ -761,9 +762,7 @@ pub fn check(file: &[u8], trust: &ReceiptTrust) -> std::result::Result<CheckedRe
         let leaf = Hash::leaf(event.leaf.as_bytes());
         verify_inclusion(&leaf, index, &checkpoint.head(), &proof).map_err(refused)?;
         let facts: serde_json::Value = serde_json::from_str(&event.leaf).map_err(|e| Form(e.to_string()))?;
-        if facts["seq"].as_u64() != Some(index)
-            || facts["deposit"].as_str() != Some(&receipt.deposit.id.to_string())
-        {
+        if facts["seq"].as_u64() != Some(index) || facts["deposit"].as_str() != Some(deposit.as_str()) {
             return wrong("un événement d'un autre dépôt ou d'une autre place");
         }
         let (kind, at) = (facts["kind"].as_str().unwrap_or_default(), facts["at"].as_i64());

@@ -307,10 +307,11 @@ on_both! {
             let round = log::append(&node, Pace::Now);
             tokio::pin!(round);
             for _ in 0..polls {
-                if futures_util::poll!(&mut round).is_ready() {
-                    break;
+                tokio::select! {
+                    biased;
+                    _ = &mut round => break,
+                    () = tokio::task::yield_now() => {}
                 }
-                tokio::task::yield_now().await;
             }
         }
         log::append(&node, Pace::Now).await.unwrap();
@@ -353,6 +354,8 @@ on_both! {
 
     /// A timestamp authority that is down holds nothing up; what it says is checked before it is kept.
     async fn checkpoints_without_their_authority(dialect) {
+        // The program does this once.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let authority = TimestampAuthority::new("http://127.0.0.1:9/".into(), vec![evidence().seal.certificate().clone()], 600).unwrap();
         let evidence = evidence_with(Some(authority));
         let w = Ground::on(dialect).options(|options| options.evidence = Some(evidence)).build().await;
