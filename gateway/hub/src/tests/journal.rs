@@ -3,10 +3,15 @@
 use crate::audit::{self, How};
 use crate::evidence::TimestampAuthority;
 use crate::log::{self, Pace};
+use crate::receipts::{self, ReceiptTrust};
 use crate::testing::*;
 use pli_api::EventId;
 use pli_journal::{Checkpoint, Frontier, Hash, Proof, TlogProof, VerifierKey, verify_consistency};
+use pli_signature::{Certificate, TimestampToken};
 use pli_storage::{Dialect, JobFilter, args};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -50,7 +55,106 @@ async fn wrong(w: &World, how: How, place: u64) -> audit::Tampered {
     tampered
 }
 
+/// `openssl ts` behind HTTP: its address, and the certificate that it signs with.
+fn timestamp_authority(folder: &std::path::Path) -> (String, Vec<Certificate>) {
+    let openssl = |folder: &std::path::Path, words: &[&str]| {
+        let output = Command::new("openssl").current_dir(folder).args(words).output().unwrap();
+        assert!(output.status.success(), "openssl: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    openssl(
+        folder,
+        &[
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "own.pem",
+            "-days",
+            "30",
+            "-subj",
+            "/CN=Horodatage de test",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+            "-addext",
+            "keyUsage=critical,digitalSignature",
+            "-addext",
+            "extendedKeyUsage=critical,timeStamping",
+        ],
+    );
+    std::fs::write(folder.join("serial"), "01\n").unwrap();
+    let config = "[tsa]\ndefault_tsa = one\n[one]\nserial = serial\nsigner_cert = own.pem\nsigner_key = key.pem\n\
+                  signer_digest = sha256\ndefault_policy = 1.2.3.4.1\ndigests = sha256\n";
+    std::fs::write(folder.join("openssl.cnf"), config).unwrap();
+    let anchors = Certificate::from_pem(&std::fs::read_to_string(folder.join("own.pem")).unwrap()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}/", listener.local_addr().unwrap());
+    let folder = folder.to_owned();
+    std::thread::spawn(move || {
+        // As long as the process; each answer ends its connection.
+        for connection in listener.incoming() {
+            let mut connection = BufReader::new(connection.unwrap());
+            let (mut line, mut length) = (String::new(), 0);
+            while connection.read_line(&mut line).unwrap() > 2 {
+                let lower = line.to_ascii_lowercase();
+                if let Some(said) = lower.strip_prefix("content-length:") {
+                    length = said.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            let mut request = vec![0; length];
+            connection.read_exact(&mut request).unwrap();
+            std::fs::write(folder.join("request"), request).unwrap();
+            openssl(
+                &folder,
+                &["ts", "-reply", "-config", "openssl.cnf", "-queryfile", "request", "-out", "answer"],
+            );
+            let answer = std::fs::read(folder.join("answer")).unwrap();
+            let head =
+                "HTTP/1.1 200 OK\r\nContent-Type: application/timestamp-reply\r\nConnection: close\r\n";
+            let connection = connection.get_mut();
+            write!(connection, "{head}Content-Length: {}\r\n\r\n", answer.len()).unwrap();
+            connection.write_all(&answer).unwrap();
+        }
+    });
+    (address, anchors)
+}
+
 on_both! {
+    async fn checkpoints_and_receipts_are_timestamped(dialect) {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let folder = tempfile::tempdir().unwrap();
+        let (url, anchors) = timestamp_authority(folder.path());
+        let evidence = evidence_with(Some(TimestampAuthority::new(url, anchors.clone(), 600).unwrap()));
+        let w = Ground::on(dialect).options(|options| options.evidence = Some(evidence)).build().await;
+        let (deposit, _) = w.available(&[("a.pdf", b"abc")]).await;
+        let sql = "SELECT note, token FROM journal_checkpoints WHERE token IS NOT NULL";
+        let stamped = w.rows(sql, args![]).await;
+        assert_eq!(stamped.len(), 1, "not every one");
+        let (note, token) = (stamped[0].get::<String>("note").unwrap(), stamped[0].get::<Vec<u8>>("token").unwrap());
+        TimestampToken::verify(&token, note.as_bytes(), &anchors).unwrap();
+        TimestampToken::verify(&token, b"autre chose", &anchors).unwrap_err();
+        w.pass(600);
+        many(&w, 1).await;
+        w.jobs().await;
+        assert_eq!(w.rows(sql, args![]).await.len(), 2);
+
+        let trust = ReceiptTrust {
+            seals: Certificate::from_pem(&development().authority).unwrap(),
+            timestamps: anchors,
+            journal: keys(),
+        };
+        for row in w.rows("SELECT pdf FROM receipts WHERE deposit = $1", args![deposit.0]).await {
+            let pdf = row.get::<Vec<u8>>("pdf").unwrap();
+            assert!(receipts::check(&pdf, &trust).unwrap().timestamp.is_some());
+            let untold = ReceiptTrust { timestamps: Vec::new(), ..trust.clone() };
+            receipts::check(&pdf, &untold).unwrap_err();
+        }
+    }
+
     async fn every_act_has_its_event_and_every_event_its_place(dialect) {
         let w = World::on(dialect).await;
         let (_, documents) = w.available(&[("a.pdf", b"abc")]).await;
