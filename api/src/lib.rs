@@ -8,6 +8,7 @@
 
 #[macro_use]
 mod deposit;
+mod evidence;
 mod hold;
 mod ids;
 mod notice;
@@ -26,6 +27,10 @@ mod webhook;
 pub use deposit::{
     Deposit, DepositBox, DepositState, Document, DocumentState, InvalidTransition, NewDeposit, NewRecipient,
     NotAnalysed, Page, RecipientState, Scan, ScanState,
+};
+pub use evidence::{
+    Checkpoint, ConsistencyProof, InclusionProof, ReceiptDeposit, ReceiptDocument, ReceiptEvent, ReceiptJson,
+    ReceiptKind, ReceiptParty, ReceiptSummary, TrailDocument, TrailEvent,
 };
 pub use hold::{Hold, LiftHold, NewHold};
 pub use ids::{

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every benchmark, with release binaries: sealing, transfers, memory, small documents. Exits with 1 when a
+# Every benchmark, with release binaries: sealing, the journal, transfers, memory, small documents. Exits with 1 when a
 # goal is missed. BENCH_QUICK=1 takes smaller files and fewer rounds.
 set -euo pipefail
 export PYTHONDONTWRITEBYTECODE=1
@@ -8,6 +8,7 @@ cargo build --release --locked -p pli -p pli-tests --bin pli --bin bench-client
 missed=0
 quick() { [[ -n ${BENCH_QUICK:-} ]]; }
 cargo bench --locked -p pli-seal || missed=1
+cargo bench --locked -p pli-journal || missed=1
 if quick; then
   tests/bench/transfer.sh --size 512M --rounds 3 || missed=1
   tests/bench/memory.sh --small 256M --large 2G --count 50 --each 24M || missed=1

@@ -5,9 +5,9 @@
 
 use crate::fault::{Fault, Result};
 use crate::{
-    Hub, delegations, deposits, documents, download, exhibits, holds, inbox, labels, members, messages,
-    notices, people, pieces, problem_response, procedures, recipients, sending, threads, uploads, webhooks,
-    zip,
+    Hub, delegations, deposits, documents, download, exhibits, holds, inbox, labels, log, members, messages,
+    notices, people, pieces, problem_response, procedures, receipts, recipients, sending, threads, uploads,
+    webhooks, zip,
 };
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::{self, Next};
@@ -118,6 +118,7 @@ fn table() -> Vec<Route> {
         (Method::DELETE, "/api/v1/deposits/{id}", Delegable, delete(deposits::discard)),
         (Method::POST, "/api/v1/deposits/{id}/send", Delegable, post(deposits::send)),
         (Method::GET, "/api/v1/deposits/{id}/zip", Scoped, get(zip::download)),
+        (Method::GET, "/api/v1/deposits/{id}/trail", Delegable, get(receipts::trail)),
         // To open one is outside of any delegation that is limited to one.
         (Method::POST, "/api/v1/procedures", Delegable, post(procedures::create)),
         (Method::GET, "/api/v1/procedures", Scoped, get(procedures::list)),
@@ -205,6 +206,11 @@ fn table() -> Vec<Route> {
             Account,
             post(webhooks::redeliver),
         ),
+        (Method::GET, "/api/v1/receipts", Delegable, get(receipts::list)),
+        (Method::GET, "/api/v1/receipts/{id}", Delegable, get(receipts::show)),
+        (Method::GET, "/api/v1/journal/checkpoint", Delegable, get(log::show_checkpoint)),
+        (Method::GET, "/api/v1/journal/proof/inclusion", Delegable, get(log::prove_inclusion)),
+        (Method::GET, "/api/v1/journal/proof/consistency", Delegable, get(log::prove_consistency)),
     ]
 }
 

@@ -194,8 +194,9 @@ impl Trail {
     pub(crate) async fn begin(self, detail: serde_json::Value) -> Result<BegunDownload> {
         let running = self.hub.inner.running.clone();
         let begin = async move {
+            let from = detail.get("from").and_then(serde_json::Value::as_u64);
             self.write("download.begun", detail).await?;
-            Ok(BegunDownload { trail: Some(self) })
+            Ok(BegunDownload { trail: Some(self), from })
         };
         // In a task of its own: a request dropped here leaves no beginning without an end.
         running.spawn(begin).await?
@@ -217,12 +218,17 @@ impl Trail {
         Ok(())
     }
 
-    async fn end(&self, Delivery { complete, bytes }: Delivery) {
+    async fn end(&self, from: Option<u64>, Delivery { complete, bytes }: Delivery) {
         let kind = if complete { "download.completed" } else { "download.aborted" };
         metrics::counter!("pli_downloads_total", "outcome" => if complete { "completed" } else { "aborted" })
             .increment(1);
         metrics::counter!("pli_content_bytes_sent_total").increment(bytes);
-        if let Err(fault) = self.write(kind, serde_json::json!({ "bytes": bytes })).await {
+        let detail = match from {
+            // Which octets: several ranges together may be the whole document.
+            Some(from) => serde_json::json!({ "from": from, "bytes": bytes }),
+            None => serde_json::json!({ "bytes": bytes }),
+        };
+        if let Err(fault) = self.write(kind, detail).await {
             tracing::error!(error = %fault, kind, "the end of a download could not be journalled");
         }
     }
@@ -231,6 +237,8 @@ impl Trail {
 /// A download that the journal knows to have begun. Dropped without [`BegunDownload::end`], it was aborted.
 pub(crate) struct BegunDownload {
     trail: Option<Trail>,
+    /// The first octet of the range; absent for a ZIP.
+    from: Option<u64>,
 }
 
 impl BegunDownload {
@@ -239,7 +247,7 @@ impl BegunDownload {
         if let Some(trail) = self.trail.take() {
             let running = trail.hub.inner.running.clone();
             // A failure is logged where it happens.
-            let _ = running.spawn(async move { trail.end(delivery).await }).await;
+            let _ = running.spawn(async move { trail.end(self.from, delivery).await }).await;
         }
     }
 }
@@ -247,8 +255,8 @@ impl BegunDownload {
 impl Drop for BegunDownload {
     fn drop(&mut self) {
         if let (Some(trail), Ok(runtime)) = (self.trail.take(), tokio::runtime::Handle::try_current()) {
-            let running = trail.hub.inner.running.clone();
-            running.spawn_on(async move { trail.end(Delivery::default()).await }, &runtime);
+            let (running, from) = (trail.hub.inner.running.clone(), self.from);
+            running.spawn_on(async move { trail.end(from, Delivery::default()).await }, &runtime);
         }
     }
 }

@@ -46,6 +46,11 @@ impl Fault {
         Self { cause: Some(cause.into()), ..Self::new(ProblemCode::Unavailable) }
     }
 
+    /// A service that this one needs did not answer; it may later.
+    pub(crate) fn unreached(cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::caused(ProblemCode::Unavailable, cause)
+    }
+
     /// The same fault with a header on its answer.
     #[must_use]
     pub fn with(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {

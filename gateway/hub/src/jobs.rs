@@ -4,8 +4,9 @@
 //! without end, another one a number of times, then it is dead and the operator sees it.
 
 use crate::fault::{Fault, Result};
+use crate::log::Pace;
 use crate::retention::ClockWatch;
-use crate::{Hub, antivirus, documents, notices, retention, webhooks};
+use crate::{Hub, antivirus, documents, log, notices, receipts, retention, webhooks};
 use pli_storage::{AT_ONCE, DbError, Job, JobFilter, JobState, NewJob, ObjectKey, Tx};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ const KINDS: &[&str] = &[
     notices::MAIL,
     notices::DIGEST,
     webhooks::DELIVER,
+    log::TIMESTAMP,
+    receipts::MAKE,
 ];
 /// Kinds whose jobs wait for others for minutes: half of the workers leave them alone.
 const SLOW: &[&str] = &[antivirus::SCAN];
@@ -81,6 +84,7 @@ pub(crate) async fn run(hub: Hub, stop: CancellationToken) {
         let kinds = if number < WORKERS / 2 { KINDS.to_vec() } else { quick() };
         tasks.spawn(worker(hub.clone(), stop.clone(), kinds));
     }
+    tasks.spawn(log::run(hub.clone(), stop.clone()));
     tasks.spawn(sweeper(hub, stop));
     while tasks.join_next().await.is_some() {}
 }
@@ -131,8 +135,13 @@ async fn sweeper(hub: Hub, stop: CancellationToken) {
 pub(crate) async fn run_due(hub: &Hub) -> Result<()> {
     retention::sweep(hub).await?;
     let never = CancellationToken::new();
-    while run_one(hub, &never, KINDS).await? {}
-    Ok(())
+    loop {
+        while run_one(hub, &never, KINDS).await? {}
+        // What the jobs did is logged, and what was logged may ask for receipts.
+        if !log::append(hub, Pace::Now).await? {
+            return Ok(());
+        }
+    }
 }
 
 async fn run_one(hub: &Hub, stop: &CancellationToken, kinds: &[&str]) -> Result<bool> {
@@ -181,6 +190,8 @@ async fn perform(hub: Hub, job: Job) -> Result<()> {
         notices::MAIL => notices::mail(&hub, &job).await,
         notices::DIGEST => notices::digest(&hub, &job).await,
         webhooks::DELIVER => webhooks::deliver(&hub, &job).await,
+        log::TIMESTAMP => log::timestamp(&hub, &job).await,
+        receipts::MAKE => receipts::make(&hub, &job).await,
         other => Err(Fault::internal(format!("unknown kind of job {other:?}"))),
     }
 }

@@ -9,6 +9,7 @@
 mod access;
 pub mod admin;
 pub mod antivirus;
+pub mod audit;
 mod blocks;
 mod boxes;
 mod checksum;
@@ -19,6 +20,7 @@ mod deposits;
 mod documents;
 mod download;
 mod etag;
+pub mod evidence;
 mod exhibits;
 mod fault;
 mod holds;
@@ -27,6 +29,7 @@ mod jobs;
 mod journal;
 mod keys;
 mod labels;
+mod log;
 mod mail;
 mod members;
 mod messages;
@@ -34,6 +37,7 @@ mod notices;
 mod people;
 mod pieces;
 mod procedures;
+pub mod receipts;
 mod receive;
 mod recipients;
 mod references;
@@ -76,6 +80,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 3, name: "procedures", sql: include_str!("../migrations/3_procedures.sql") },
     Migration { version: 4, name: "messages", sql: include_str!("../migrations/4_messages.sql") },
     Migration { version: 5, name: "notices", sql: include_str!("../migrations/5_notices.sql") },
+    Migration { version: 6, name: "journal", sql: include_str!("../migrations/6_journal.sql") },
     Migration { version: 7, name: "antivirus", sql: include_str!("../migrations/7_antivirus.sql") },
 ];
 
@@ -105,6 +110,8 @@ pub struct HubOptions {
     pub session_seconds: i64,
     /// The antivirus; without one, every document counts as not analysed and is released as such.
     pub antivirus: Option<AntivirusOptions>,
+    /// What evidence is made with; without it events wait for their place in the log, and there are no receipts.
+    pub evidence: Option<evidence::Evidence>,
 }
 
 impl Default for HubOptions {
@@ -120,6 +127,7 @@ impl Default for HubOptions {
             reminder_days: 3,
             session_seconds: 12 * 3600,
             antivirus: None,
+            evidence: None,
         }
     }
 }
@@ -175,6 +183,7 @@ struct Inner {
     /// Set before the hub is used, where the operator configured it.
     mail: OnceLock<Mail>,
     webhooks: OnceLock<Webhooks>,
+    log: log::Sequencer,
 }
 
 impl Hub {
@@ -200,6 +209,7 @@ impl Hub {
                 hashing: Arc::new(Semaphore::new(2)),
                 mail: OnceLock::new(),
                 webhooks: OnceLock::new(),
+                log: log::Sequencer::default(),
             }),
         }
     }

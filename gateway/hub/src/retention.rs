@@ -6,7 +6,7 @@
 use crate::fault::Result;
 use crate::journal::Event;
 use crate::uploads::{UNFINISHED, const_sql};
-use crate::{Hub, antivirus, deposits, documents, holds, notices, recipients, uploads};
+use crate::{Hub, antivirus, deposits, documents, holds, log, notices, recipients, uploads};
 use pli_api::{DepositId, DocumentId, Time, UploadId};
 use pli_storage::args;
 use std::time::{Duration, Instant};
@@ -66,6 +66,7 @@ pub(crate) async fn sweep(hub: &Hub) -> Result<()> {
         notices::gather(hub).await,
         notices::forget(hub).await,
         old_rows(hub).await,
+        log::prune(hub).await,
     ];
     outcomes.into_iter().collect()
 }

@@ -4,6 +4,7 @@
 //! is stored is opened here by other means than the hub's own, so that a fault in reading cannot hide
 //! one in writing.
 
+use crate::evidence::{Evidence, EvidenceKeys, TimestampAuthority};
 use crate::{Clock, Hub, HubOptions, KeySource, MIGRATIONS, OWNER, admin};
 use axum::body::Body;
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use pli_api::{AccountId, DepositId, DocumentId, NewToken, OrganisationId, OrganisationKind, Time, UploadId};
 use pli_seal::{DocumentKey, KeyRing, Passphrase, open_packet};
+use pli_signature::Development;
 use pli_storage::{Args, Blobs, Class, Db, DbOptions, Dialect, ObjectKey, Row, args};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -87,6 +89,35 @@ pub(crate) fn rotated() -> &'static Rotated {
     })
 }
 
+/// The seal of every hub here, and the authority that issued it.
+pub(crate) fn development() -> &'static Development {
+    static SEAL: OnceLock<Development> = OnceLock::new();
+    SEAL.get_or_init(|| {
+        let from = Clock::System.now().plus_seconds(-DAY);
+        pli_signature::development_seal(from, 3650).unwrap()
+    })
+}
+
+/// What every hub here signs with.
+pub(crate) fn evidence() -> &'static Evidence {
+    static EVIDENCE: OnceLock<Evidence> = OnceLock::new();
+    EVIDENCE.get_or_init(|| evidence_with(None))
+}
+
+pub(crate) fn evidence_with(timestamps: Option<TimestampAuthority>) -> Evidence {
+    let seal = development();
+    let mut seed = zeroize::Zeroizing::new([0; 32]);
+    seed.copy_from_slice(&sha256(b"journal des essais"));
+    Evidence::new(EvidenceKeys {
+        journal: pli_journal::SigningKey::from_seed("pli.example/journal", &seed).unwrap(),
+        retired: Vec::new(),
+        seal: pli_signature::SealKey::from_pem(&seal.certificates, &seal.key).unwrap(),
+        issuer: "Tribunal judiciaire de Démonstration".into(),
+        timestamps,
+        register_years: 6,
+    })
+}
+
 fn unwrap(wrapped: &[u8]) -> DocumentKey {
     DocumentKey::unwrap(wrapped, ring()).or_else(|_| DocumentKey::unwrap(wrapped, &rotated().both)).unwrap()
 }
@@ -123,6 +154,7 @@ impl Ground {
             transfer_memory: 64 * MIB,
             upload_memory: 8 * MIB,
             pending_uploads: 20,
+            evidence: Some(evidence().clone()),
             ..HubOptions::default()
         };
         let db = DbOptions { max_connections: 12, ..DbOptions::default() };

@@ -5,8 +5,10 @@
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use pli_hub::evidence::{Evidence, EvidenceKeys, TimestampAuthority};
 use pli_hub::{Clock, Hub, HubOptions, KeySource, Mail, MailOptions, MailTls, WebhookOptions, Webhooks};
 use pli_seal::Passphrase;
+use pli_signature::{Certificate, SealKey};
 use pli_storage::{Blobs, Db, DbOptions, Dialect, JOBS_OWNER, S3Options, Sql, args};
 use zeroize::Zeroizing;
 
@@ -116,13 +118,49 @@ pub(crate) async fn keys(config: &Config) -> anyhow::Result<KeySource> {
 /// something else is amiss.
 pub(crate) async fn hub(config: &Config) -> anyhow::Result<Hub> {
     let (blobs, keys) = (store(config)?, keys(config).await?);
-    let (mail, webhooks) = (mail(config)?, webhooks(config)?);
+    let (mail, webhooks, evidence) = (mail(config)?, webhooks(config)?, evidence(config, &keys)?);
     let db = migrated(config).await?;
-    let hub = Hub::new(db, blobs, keys, options(config)?, Clock::System).with_webhooks(webhooks);
+    let options = HubOptions { evidence: Some(evidence), ..options(config)? };
+    let hub = Hub::new(db, blobs, keys, options, Clock::System).with_webhooks(webhooks);
     Ok(match mail {
         Some(mail) => hub.with_mail(mail),
         None => hub,
     })
+}
+
+/// What evidence is signed and sealed with.
+pub(crate) fn evidence(config: &Config, keys: &KeySource) -> anyhow::Result<Evidence> {
+    let (folder, asked, ring) = (key_folder(config)?, &config.evidence, keys.ring());
+    let seal = match (&asked.seal_certificate, &asked.seal_key) {
+        (Some(certificate), Some(key)) => {
+            if crate::secret::readable_by_everyone(key).with_context(|| key.display().to_string())? {
+                bail!(KeyFolderError::Open(key.clone()));
+            }
+            let read = |path: &std::path::Path| {
+                std::fs::read_to_string(path).with_context(|| path.display().to_string())
+            };
+            let key = zeroize::Zeroizing::new(read(key)?);
+            SealKey::from_pem(&read(certificate)?, &key).context("evidence.seal_certificate")?
+        }
+        _ => folder.seal(&ring)?,
+    };
+    let timestamps = match &asked.timestamp_authorities {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            let anchors = Certificate::from_pem(&text).context("evidence.timestamp_authorities")?;
+            let every = i64::from(asked.timestamp_minutes).saturating_mul(60);
+            Some(TimestampAuthority::new(asked.timestamp_url.clone(), anchors, every)?)
+        }
+        None => None,
+    };
+    Ok(Evidence::new(EvidenceKeys {
+        journal: folder.journal(&ring, &asked.origin)?,
+        retired: Vec::new(),
+        seal,
+        issuer: asked.issuer.clone(),
+        timestamps,
+        register_years: asked.register_years,
+    }))
 }
 
 fn pem(path: Option<&std::path::PathBuf>) -> anyhow::Result<Option<Vec<u8>>> {
@@ -177,6 +215,7 @@ fn options(config: &Config) -> anyhow::Result<HubOptions> {
         reminder_days: t.reminder_days,
         session_seconds: i64::from(t.session_hours) * 3600,
         antivirus: config.antivirus.options()?,
+        ..HubOptions::default()
     })
 }
 

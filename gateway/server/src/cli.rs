@@ -15,7 +15,7 @@ Codes de retour :
   2  ligne de commande refusée
   3  configuration refusée
   4  base de données, magasin ou service hors d'atteinte : réessayez
-  5  « check » ou « recover » : quelque chose manque ou est endommagé";
+  5  « check », « recover », « journal verify » ou « receipt verify » : quelque chose manque, est endommagé ou ne tient pas";
 
 /// Pli : passerelle scellée pour les échanges de documents de la justice.
 #[derive(Debug, Parser)]
@@ -58,6 +58,12 @@ pub(crate) enum Command {
     /// L'antivirus.
     #[command(subcommand)]
     Antivirus(AntivirusCommand),
+    /// Le journal des preuves.
+    #[command(subcommand)]
+    Journal(JournalCommand),
+    /// Les reçus.
+    #[command(subcommand)]
+    Receipt(ReceiptCommand),
     /// Compare la base de données et le magasin.
     Check(Check),
     /// Relit les documents depuis le magasin et la clé du hub, sans la base de données.
@@ -184,6 +190,46 @@ pub(crate) enum TokenCommand {
         #[arg(long, default_value_t = 90, value_name = "JOURS")]
         days: u32,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JournalCommand {
+    /// Relit tous les événements et les compare à tout ce qui a été signé ; nomme le premier qui ne va pas.
+    Verify {
+        /// Point de contrôle gardé ailleurs. Répétable.
+        #[arg(long = "witness", value_name = "FICHIER")]
+        witnesses: Vec<PathBuf>,
+    },
+    /// Écrit le journal pour un tiers : événements, points de contrôle, clé publique, marche à suivre.
+    Export {
+        /// Dossier à faire.
+        folder: PathBuf,
+    },
+    /// Écrit le dernier point de contrôle signé, à garder ailleurs.
+    Checkpoint,
+    /// Écrit la clé publique du journal.
+    Key,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReceiptCommand {
+    /// Vérifie un reçu, PDF ou JSON, sans le hub.
+    Verify(ReceiptVerify),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReceiptVerify {
+    /// Le reçu.
+    pub(crate) file: PathBuf,
+    /// Certificats (PEM) du cachet ou de son autorité. Sans eux et sans clé du journal, ceux de la configuration.
+    #[arg(long, value_name = "FICHIER")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// Certificats (PEM) de l'autorité d'horodatage.
+    #[arg(long, value_name = "FICHIER")]
+    pub(crate) timestamp_certificate: Option<PathBuf>,
+    /// Clé publique du journal, telle que « pli journal key » l'écrit. Sans elle, celle que le cachet couvre.
+    #[arg(long, value_name = "FICHIER")]
+    pub(crate) journal_key: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -23,6 +23,7 @@ use crate::{
         AntivirusCommand, Check, DevPki, Init, KeysCommand, OrgCommand, Recover, TokenCommand, UserCommand,
     },
     config::Config,
+    keyfolder::KeyFolderError,
     pki,
     secret::{make_private_folder, write_private, write_public},
     tls::Tls,
@@ -31,7 +32,7 @@ use crate::{
 /// A command that ended well and has bad news.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Amiss(String);
+pub(crate) struct Amiss(pub(crate) String);
 
 macro_rules! say {
     ($($text:tt)*) => {
@@ -61,7 +62,9 @@ pub(crate) fn init(asked: &Init) -> anyhow::Result<()> {
         let text = Zeroizing::new(format!("{}\n", Zeroizing::new(hex::encode(random.as_ref())).as_str()));
         write_private(passphrase, text.as_bytes()).with_context(|| passphrase.display().to_string())?;
     }
-    backend::key_folder(&config)?.init("Pli")?;
+    let keys = backend::key_folder(&config)?;
+    keys.init("Pli")?;
+    keys.init_evidence(pli_hub::Clock::System.now(), config.evidence.seal_key.is_some())?;
     say!("{} : configuration", file.display());
     say!("{} : clé du hub et phrase de passe", config.keys.folder.display());
     if asked.dev_pki {
@@ -110,6 +113,14 @@ pub(crate) async fn check_config(config: Config, reach: bool) -> anyhow::Result<
     };
     part("certificat et clé TLS", Tls::open(config.tls_files()).map(drop).map_err(Into::into));
     part("clés du hub", backend::keys(&config).await.map(drop));
+    part(
+        "clé du journal et cachet",
+        async {
+            let keys = backend::keys(&config).await?;
+            backend::evidence(&config, &keys).map(drop)
+        }
+        .await,
+    );
     part("adresse de la base de données", config.database_url().map(drop).map_err(Into::into));
     part("magasin", backend::store(&config).map(drop));
     part("courriel", backend::mail(&config).map(drop));
@@ -150,7 +161,16 @@ pub(crate) async fn keys(config: Config, asked: KeysCommand) -> anyhow::Result<(
     let folder = backend::key_folder(&config)?;
     match asked {
         KeysCommand::Init { name } => {
-            tokio::task::spawn_blocking(move || folder.init(&name)).await??;
+            let own_seal = config.evidence.seal_key.is_some();
+            let made = tokio::task::spawn_blocking(move || {
+                let hub = folder.init(&name);
+                // A folder of an earlier version has a key of the hub and none of the journal.
+                match (hub, folder.init_evidence(pli_hub::Clock::System.now(), own_seal)?) {
+                    (Err(KeyFolderError::Exists(_)), true) => Ok(()),
+                    (hub, _) => hub,
+                }
+            });
+            made.await??;
             show_keys(&config).await
         }
         KeysCommand::Show => show_keys(&config).await,

@@ -65,6 +65,7 @@ pub(crate) struct Config {
     pub(crate) jobs: Jobs,
     pub(crate) mail: MailServer,
     pub(crate) webhooks: WebhookNetworks,
+    pub(crate) evidence: EvidenceOptions,
     pub(crate) logs: Logs,
     pub(crate) shutdown: Shutdown,
 }
@@ -425,6 +426,46 @@ impl Default for MailServer {
     }
 }
 
+/// The journal, its checkpoints, and receipts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct EvidenceOptions {
+    /// The journal's name in its checkpoints, for ever: `pli.example.org/journal`. Default: named after its key.
+    pub(crate) origin: String,
+    /// Who gives receipts.
+    pub(crate) issuer: String,
+    /// PEM chain of the seal, its own certificate first. Absent: the development seal of the folder of keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) seal_certificate: Option<PathBuf>,
+    /// Its key, PKCS #8 in PEM, not encrypted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) seal_key: Option<PathBuf>,
+    /// Address of a timestamp authority (RFC 3161); absent when empty.
+    pub(crate) timestamp_url: String,
+    /// PEM: its certificate, or the one that issued it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) timestamp_authorities: Option<PathBuf>,
+    /// Minutes between two timestamps of checkpoints.
+    pub(crate) timestamp_minutes: u32,
+    /// Years after which events leave the register; 0: never.
+    pub(crate) register_years: u32,
+}
+
+impl Default for EvidenceOptions {
+    fn default() -> Self {
+        Self {
+            origin: String::new(),
+            issuer: "Pli".to_owned(),
+            seal_certificate: None,
+            seal_key: None,
+            timestamp_url: String::new(),
+            timestamp_authorities: None,
+            timestamp_minutes: 10,
+            register_years: 6,
+        }
+    }
+}
+
 /// What webhooks of organisations may reach.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -541,6 +582,9 @@ impl Config {
             &mut self.mail.authorities,
             &mut self.mail.password_file,
             &mut self.webhooks.authorities,
+            &mut self.evidence.seal_certificate,
+            &mut self.evidence.seal_key,
+            &mut self.evidence.timestamp_authorities,
         ]
         .into_iter()
         .flatten()
@@ -619,6 +663,16 @@ impl Config {
         }
         if m.digest_hour > 23 {
             return Err(value("mail.digest_hour", "de 0 à 23"));
+        }
+        let e = &self.evidence;
+        if e.seal_certificate.is_some() != e.seal_key.is_some() {
+            return Err(value("evidence.seal_key", "va avec evidence.seal_certificate"));
+        }
+        if e.timestamp_url.is_empty() == e.timestamp_authorities.is_some() {
+            return Err(value("evidence.timestamp_authorities", "va avec evidence.timestamp_url"));
+        }
+        if e.timestamp_minutes == 0 || e.issuer.trim().is_empty() {
+            return Err(value("evidence", "timestamp_minutes : au moins 1 ; issuer : un nom"));
         }
         if self.tls.check.0.is_some_and(|every| every.is_zero()) {
             return Err(value("tls.check", "plus de 0 seconde, ou \"never\""));

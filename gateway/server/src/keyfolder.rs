@@ -1,4 +1,7 @@
-//! The folder of the hub's keys: `hub.asc`, the current one, and `retired/FINGERPRINT.asc`.
+//! The folder of the hub's keys: `hub.asc`, the current one, and `retired/FINGERPRINT.asc`; beside them the keys of
+//! evidence: `journal.key` signs the journal's checkpoints, `seal.key` with `seal.pem` seals receipts.
+//!
+//! The keys of evidence are OpenPGP messages to the hub's own certificate: the one passphrase opens everything.
 //!
 //! Owns how keys lie on disk and the order of writes that makes a rotation safe to interrupt: there is
 //! a current key at every moment, and no key is lost. Must never delete a key.
@@ -8,13 +11,27 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pli_seal::{KeyRing, Passphrase, SealError};
+use pli_api::Time;
+use pli_journal::SigningKey;
+use pli_seal::{DocumentKey, KeyRing, Passphrase, SealError, open_message, seal_small};
+use pli_signature::SealKey;
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
 
 use crate::secret::write_private;
 
 const CURRENT: &str = "hub.asc";
 const NEXT: &str = "next.asc";
 const RETIRED: &str = "retired";
+const JOURNAL: &str = "journal.key";
+const SEAL_KEY: &str = "seal.key";
+const SEAL: &str = "seal.pem";
+/// The certificate that a development seal is checked with.
+pub(crate) const SEAL_AUTHORITY: &str = "seal-authority.pem";
+/// Octets of a key of evidence.
+const KEY_MAX: usize = 64 << 10;
+/// Days that a development seal lasts.
+const DEVELOPMENT_DAYS: u16 = 3650;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeyFolderError {
@@ -26,6 +43,12 @@ pub(crate) enum KeyFolderError {
     Open(PathBuf),
     #[error("lecture ou écriture impossible : {}", .0.display())]
     Io(PathBuf, #[source] io::Error),
+    #[error("pas de {} : « pli keys init » le fait", .0.display())]
+    NoEvidence(PathBuf),
+    #[error("clé du journal")]
+    Journal(#[from] pli_journal::NoteError),
+    #[error("cachet")]
+    Stamp(#[from] pli_signature::SignatureError),
     #[error("clés du hub")]
     Seal(#[from] SealError),
 }
@@ -82,6 +105,101 @@ impl KeyFolder {
             _ => sync(&retired)?,
         }
         std::fs::rename(&next, &current).map_err(io(&current))?;
+        sync(&self.path)?;
+        self.rewrap_evidence()
+    }
+
+    /// Makes the keys of evidence that are not there: the journal's, and a development seal unless the operator has
+    /// a seal of their own. Whether any was made. Blocking.
+    pub(crate) fn init_evidence(&self, now: Time, own_seal: bool) -> Result<bool, KeyFolderError> {
+        let (journal, seal) = (self.path.join(JOURNAL), self.path.join(SEAL_KEY));
+        let wanted = [&journal, &seal].map(|path| path.symlink_metadata().is_err());
+        let [no_journal, no_seal] = wanted;
+        if !no_journal && (own_seal || !no_seal) {
+            return Ok(false);
+        }
+        let ring = self.open()?;
+        if no_journal {
+            let mut seed = Zeroizing::new([0; 32]);
+            getrandom::fill(seed.as_mut())
+                .map_err(|e| KeyFolderError::Io(journal.clone(), io::Error::other(e)))?;
+            self.put(&journal, &ring, seed.as_ref())?;
+        }
+        if no_seal && !own_seal {
+            let made = pli_signature::development_seal(now, DEVELOPMENT_DAYS)?;
+            for (name, text) in [(SEAL, &made.certificates), (SEAL_AUTHORITY, &made.authority)] {
+                let path = self.path.join(name);
+                // Left by a run that was cut: without its key it is worth nothing.
+                let _ = std::fs::remove_file(&path);
+                crate::secret::write_public(&path, text.as_bytes())
+                    .map_err(|e| KeyFolderError::Io(path, e))?;
+            }
+            self.put(&seal, &ring, made.key.as_bytes())?;
+        }
+        Ok(true)
+    }
+
+    /// The key that signs the journal. Without an origin, the journal is named after its key.
+    pub(crate) fn journal(&self, ring: &KeyRing, origin: &str) -> Result<SigningKey, KeyFolderError> {
+        let bytes = self.take(JOURNAL, ring)?;
+        let mut seed = Zeroizing::new([0; 32]);
+        if bytes.len() != seed.len() {
+            return Err(KeyFolderError::NoEvidence(self.path.join(JOURNAL)));
+        }
+        seed.copy_from_slice(&bytes);
+        if !origin.is_empty() {
+            return Ok(SigningKey::from_seed(origin, &seed)?);
+        }
+        let key = SigningKey::from_seed("pli", &seed)?.verifier_key();
+        let mut name = hex::encode(Sha256::digest(key.public()));
+        name.truncate(8);
+        Ok(SigningKey::from_seed(&format!("pli-{name}/journal"), &seed)?)
+    }
+
+    /// The seal that `init_evidence` made.
+    pub(crate) fn seal(&self, ring: &KeyRing) -> Result<SealKey, KeyFolderError> {
+        let key = self.take(SEAL_KEY, ring)?;
+        let path = self.path.join(SEAL);
+        let certificates = std::fs::read_to_string(&path).map_err(|e| KeyFolderError::Io(path, e))?;
+        let unread = |_| KeyFolderError::NoEvidence(self.path.join(SEAL_KEY));
+        let key = Zeroizing::new(std::str::from_utf8(&key).map_err(unread)?.to_owned());
+        Ok(SealKey::from_pem(&certificates, &key)?)
+    }
+
+    /// Wraps the keys of evidence for the current certificate.
+    fn rewrap_evidence(&self) -> Result<(), KeyFolderError> {
+        let ring = self.open()?;
+        for name in [JOURNAL, SEAL_KEY] {
+            match self.take(name, &ring) {
+                Ok(bytes) => self.put(&self.path.join(name), &ring, &bytes)?,
+                Err(KeyFolderError::NoEvidence(_)) => {}
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&self, name: &str, ring: &KeyRing) -> Result<Zeroizing<Vec<u8>>, KeyFolderError> {
+        let path = self.path.join(name);
+        if path.symlink_metadata().is_err() {
+            return Err(KeyFolderError::NoEvidence(path));
+        }
+        let (_, bytes) = open_message(&read(&path)?, ring, KEY_MAX)?;
+        Ok(Zeroizing::new(bytes))
+    }
+
+    /// Whole or not at all.
+    fn put(&self, path: &Path, ring: &KeyRing, secret: &[u8]) -> Result<(), KeyFolderError> {
+        let key = DocumentKey::random()?;
+        let message = [key.wrap(&[ring.current()])?, seal_small(&key, secret)?].concat();
+        let next = path.with_extension("next");
+        let io = |e| KeyFolderError::Io(path.to_owned(), e);
+        match std::fs::remove_file(&next) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io(e)),
+            _ => {}
+        }
+        write_private(&next, &message).map_err(io)?;
+        std::fs::rename(&next, path).map_err(io)?;
         sync(&self.path)
     }
 
@@ -169,6 +287,38 @@ mod tests {
         assert_ne!(after.current().fingerprint(), before.current().fingerprint());
         assert_eq!(after.fingerprints().len(), 2);
         assert_eq!(DocumentKey::unwrap(&wrapped, &after).unwrap().as_bytes(), key.as_bytes());
+    }
+
+    #[test]
+    fn the_keys_of_evidence_are_made_once_and_outlive_a_rotation() {
+        let (_temporary, keys) = folder();
+        let now = Time::from_micros(1_795_820_373_000_000);
+        keys.init("test").unwrap();
+        assert!(matches!(keys.journal(&keys.open().unwrap(), ""), Err(KeyFolderError::NoEvidence(_))));
+        assert!(keys.init_evidence(now, false).unwrap());
+        assert!(!keys.init_evidence(now, false).unwrap());
+        let ring = keys.open().unwrap();
+        let journal = keys.journal(&ring, "").unwrap().verifier_key();
+        assert!(journal.name().starts_with("pli-") && journal.name().ends_with("/journal"));
+        let seal = keys.seal(&ring).unwrap().certificate().sha256();
+        keys.rotate("test").unwrap();
+        std::fs::remove_dir_all(keys.path.join(RETIRED)).unwrap();
+        let ring = keys.open().unwrap();
+        assert_eq!(keys.journal(&ring, "").unwrap().verifier_key(), journal, "it is the new certificate's");
+        assert_eq!(keys.seal(&ring).unwrap().certificate().sha256(), seal);
+        assert_eq!(
+            keys.journal(&ring, "example.org/journal").unwrap().verifier_key().name(),
+            "example.org/journal"
+        );
+    }
+
+    #[test]
+    fn an_operator_with_a_seal_needs_no_other() {
+        let (_temporary, keys) = folder();
+        keys.init("test").unwrap();
+        assert!(keys.init_evidence(Time::from_micros(0), true).unwrap());
+        assert!(matches!(keys.seal(&keys.open().unwrap()), Err(KeyFolderError::NoEvidence(_))));
+        assert!(!keys.init_evidence(Time::from_micros(0), true).unwrap());
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod client;
 mod commands;
 mod config;
 mod connection;
+mod evidence;
 mod framing;
 mod keyfolder;
 mod limits;
@@ -32,7 +33,7 @@ use clap::Parser;
 use pli_storage::{BlobError, DbError};
 
 use crate::{
-    cli::{Cli, Command, ConfigCommand},
+    cli::{Cli, Command, ConfigCommand, ReceiptCommand},
     config::{Config, ConfigError},
     logs::LogFormat,
 };
@@ -94,6 +95,12 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Send(asked) => return Ok(runtime()?.block_on(client::send(asked))),
         Command::Receive(asked) => return Ok(runtime()?.block_on(client::receive(asked))),
         Command::List(asked) => return Ok(runtime()?.block_on(client::list(asked))),
+        // A third party has no configuration.
+        Command::Receipt(ReceiptCommand::Verify(asked))
+            if asked.certificate.is_some() || asked.journal_key.is_some() =>
+        {
+            return evidence::verify_receipt(None, &asked).map(done);
+        }
         other => other,
     };
     let config = Config::load(cli.config.as_deref(), variables())?;
@@ -113,6 +120,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::User(asked) => commands::user(config, asked).await,
             Command::Token(asked) => commands::token(config, asked).await,
             Command::Antivirus(asked) => commands::antivirus(config, asked).await,
+            Command::Journal(asked) => evidence::journal(config, asked).await,
+            Command::Receipt(ReceiptCommand::Verify(asked)) => {
+                evidence::verify_receipt(Some(&config), &asked)
+            }
             Command::Check(asked) => commands::check(config, &asked).await,
             Command::Recover(asked) => commands::recover(config, asked).await,
             // Done above.

@@ -162,7 +162,8 @@ fn the_matrix_names_every_route() {
     let messages = super::message_access::MATRIX.iter().map(|row| (row.method, row.path, row.access));
     let rows = here.chain(notices).chain(messages);
     let rows = rows.map(|(method, path, access)| format!("{method} {path} {access:?}"));
-    let all: Vec<_> = rows.chain(procedures_access::covered()).collect();
+    let receipts = super::receipts::MATRIX.iter().map(|row| format!("GET {} Delegable", row.path));
+    let all: Vec<_> = rows.chain(procedures_access::covered()).chain(receipts).collect();
     let written: BTreeSet<_> = all.iter().cloned().collect();
     let served: BTreeSet<_> =
         routes().iter().map(|row| format!("{} {} {:?}", row.method, row.path, row.access)).collect();

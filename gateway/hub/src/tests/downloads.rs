@@ -51,7 +51,7 @@ on_both! {
         assert_eq!((told[0].actor, told[0].document), (Some(w.recipient.id), Some(document)));
         assert!(told[0].deposit.is_some());
         assert_eq!(told[0].detail, json!({ "from": 0, "bytes": content.len() }));
-        assert_eq!(w.told("download.completed").await[0].detail, json!({ "bytes": content.len() }));
+        assert_eq!(w.told("download.completed").await[0].detail, json!({ "from": 0, "bytes": content.len() }));
     }
 
     async fn only_its_head(dialect) {
@@ -174,7 +174,7 @@ on_both! {
         }
         drop(body);
         assert_eq!(trail(&w).await, ["download.begun", "download.aborted"]);
-        assert_eq!(w.told("download.aborted").await[0].detail, json!({ "bytes": taken }));
+        assert_eq!(w.told("download.aborted").await[0].detail, json!({ "from": 0, "bytes": taken }));
         // To the last byte, and then no word of its end.
         let response = w.hub.router().oneshot(content_of(documents[0]).by(&w.recipient).into_request()).await.unwrap();
         let mut body = response.into_body();
