@@ -203,7 +203,7 @@ pub struct Deposit {
 /// What `POST /deposits/{id}/recipients` takes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct NewRecipient {
+pub struct NewDepositRecipient {
     /// The address of a box.
     pub address: String,
 }

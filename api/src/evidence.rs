@@ -41,7 +41,7 @@ pub struct ConsistencyProof {
 
 /// An act in the trail of a deposit.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TrailEvent {
+pub struct DepositTrailEvent {
     /// Identifier.
     pub id: EventId,
     /// When.

@@ -25,12 +25,12 @@ mod upload;
 mod webhook;
 
 pub use deposit::{
-    Deposit, DepositBox, DepositState, Document, DocumentState, InvalidTransition, NewDeposit, NewRecipient,
-    NotAnalysed, Page, RecipientState, Scan, ScanState,
+    Deposit, DepositBox, DepositState, Document, DocumentState, InvalidTransition, NewDeposit,
+    NewDepositRecipient, NotAnalysed, Page, RecipientState, Scan, ScanState,
 };
 pub use evidence::{
-    Checkpoint, ConsistencyProof, InclusionProof, ReceiptDeposit, ReceiptDocument, ReceiptEvent, ReceiptJson,
-    ReceiptKind, ReceiptParty, ReceiptSummary, TrailDocument, TrailEvent,
+    Checkpoint, ConsistencyProof, DepositTrailEvent, InclusionProof, ReceiptDeposit, ReceiptDocument,
+    ReceiptEvent, ReceiptJson, ReceiptKind, ReceiptParty, ReceiptSummary, TrailDocument,
 };
 pub use hold::{Hold, LiftHold, NewHold};
 pub use ids::{

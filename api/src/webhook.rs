@@ -1,6 +1,5 @@
 //! Webhooks: notices to the information system of an organisation.
 
-use crate::person::words;
 use crate::{
     BoxId, DepositId, DocumentId, MessageId, NoticeId, NoticeKind, ProcedureId, Time, WebhookDeliveryId,
     WebhookId,

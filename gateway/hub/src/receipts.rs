@@ -19,9 +19,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, header};
 use pli_api::{
-    BoxId, DepositId, DocumentId, EventId, Page, Person, ProblemCode, ReceiptDeposit, ReceiptDocument,
-    ReceiptEvent, ReceiptId, ReceiptJson, ReceiptKind, ReceiptParty, ReceiptSummary, Time, TrailDocument,
-    TrailEvent,
+    BoxId, DepositId, DepositTrailEvent, DocumentId, EventId, Page, Person, ProblemCode, ReceiptDeposit,
+    ReceiptDocument, ReceiptEvent, ReceiptId, ReceiptJson, ReceiptKind, ReceiptParty, ReceiptSummary, Time,
+    TrailDocument,
 };
 use pli_journal::{Checkpoint, HASH, Hash, NoteError, Proof, ProofError, VerifierKey, verify_inclusion};
 use pli_receipt::{Block, Document, Field, Receipt, Section};
@@ -622,7 +622,7 @@ pub(crate) async fn trail(
     caller: Caller,
     Path(id): Path<DepositId>,
     Query(filter): Query<TrailFilter>,
-) -> Result<Json<Page<TrailEvent>>> {
+) -> Result<Json<Page<DepositTrailEvent>>> {
     let mut tx = hub.db().read().await?;
     let sql = const_sql(&["SELECT id FROM deposits WHERE id = $1 AND sender IN ", BOXES]);
     tx.optional(sql, args![id.0, caller.account.0]).await?.ok_or(ProblemCode::NotFound)?;
@@ -641,7 +641,7 @@ pub(crate) async fn trail(
     for row in rows.iter().take(limit as usize) {
         let (document, name) =
             (row.get::<Option<Uuid>>("document")?, row.get::<Option<String>>("document_name")?);
-        items.push(TrailEvent {
+        items.push(DepositTrailEvent {
             id: EventId(row.get("id")?),
             at: row.get("at")?,
             kind: row.get("kind")?,

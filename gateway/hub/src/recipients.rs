@@ -13,7 +13,9 @@ use crate::{Hub, deposits, people};
 use axum::Json;
 use axum::extract::{Path, State};
 use http::StatusCode;
-use pli_api::{BoxId, DepositId, DepositState, NewRecipient, NoticeKind, ProblemCode, RecipientState, Time};
+use pli_api::{
+    BoxId, DepositId, DepositState, NewDepositRecipient, NoticeKind, ProblemCode, RecipientState, Time,
+};
 use pli_storage::{Row, Tx, args};
 use uuid::Uuid;
 
@@ -92,7 +94,7 @@ pub(crate) async fn add(
     State(hub): State<Hub>,
     caller: Caller,
     Path(id): Path<DepositId>,
-    Json(new): Json<NewRecipient>,
+    Json(new): Json<NewDepositRecipient>,
 ) -> Result<(StatusCode, Json<Vec<RecipientState>>)> {
     let now = hub.now();
     let mut tx = hub.db().write().await?;
