@@ -14,21 +14,29 @@ mod checksum;
 mod content;
 mod delegations;
 mod deposits;
+mod directory;
 mod documents;
 mod download;
+pub mod expert_list;
+pub mod experts;
+mod export;
 mod fault;
+mod invitations;
 mod jobs;
 mod journal;
 mod keys;
+pub mod organisations;
 mod people;
 mod receive;
 mod retention;
 pub mod roles;
+pub mod services;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 mod uploads;
+mod withdrawal;
 mod zip;
 
 pub use access::{Access, Caller, RouteFacts, routes};
@@ -46,8 +54,10 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The migrations of the hub's tables; owner `hub`.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "exchange", sql: include_str!("../migrations/1_exchange.sql") }];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "exchange", sql: include_str!("../migrations/1_exchange.sql") },
+    Migration { version: 2, name: "people", sql: include_str!("../migrations/2_people.sql") },
+];
 
 /// The owner of [`MIGRATIONS`].
 pub const OWNER: &str = "hub";
@@ -135,6 +145,8 @@ struct Inner {
     bell: Notify,
     /// Argon2 takes memory by design; this bounds how much at a time.
     hashing: Arc<Semaphore>,
+    /// Requests to come back that are looked into after their answer; this bounds how many at a time.
+    returning: Arc<Semaphore>,
 }
 
 impl Hub {
@@ -156,6 +168,7 @@ impl Hub {
                 running: tokio_util::task::TaskTracker::new(),
                 bell: Notify::new(),
                 hashing: Arc::new(Semaphore::new(2)),
+                returning: Arc::new(Semaphore::new(16)),
             }),
         }
     }

@@ -11,6 +11,7 @@ mod client;
 mod commands;
 mod config;
 mod connection;
+mod experts;
 mod framing;
 mod keyfolder;
 mod limits;
@@ -111,6 +112,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Keys(asked) => commands::keys(config, asked).await,
             Command::Org(asked) => commands::org(config, asked).await,
             Command::User(asked) => commands::user(config, asked).await,
+            Command::Service(asked) => commands::service(config, asked).await,
+            Command::Role(asked) => commands::role(config, asked).await,
+            Command::Experts(asked) => experts::run(config, asked).await,
             Command::Token(asked) => commands::token(config, asked).await,
             Command::Check(asked) => commands::check(config, &asked).await,
             Command::Recover(asked) => commands::recover(config, asked).await,

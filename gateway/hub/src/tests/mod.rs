@@ -5,10 +5,15 @@
 mod access;
 mod admin;
 mod concatenation;
+mod delegations;
 mod deposits;
+mod directory;
 mod downloads;
+mod experts;
 mod faults;
 mod people;
 mod retention;
 mod secrecy;
+mod standing;
 mod uploads;
+mod withdrawal;
