@@ -306,8 +306,8 @@ on_both! {
         let by_manager = |method: &str, who: &Who, role: &str| ask(method, path(who, role)).by(&people.manager);
         // Not one's own last manager, by the API or by the operator.
         w.call(by_manager("DELETE", &people.manager, "manager")).await.problem(409, "conflict");
-        let last = organisations::set_role(&w.hub, &office.to_string(), &people.manager.address, Role::Manager, false);
-        assert_eq!(last.await.err().unwrap().code().status(), 409);
+        let last = organisations::set_role(&w.hub, &office.to_string(), &people.manager.address, Role::Manager, false).await;
+        assert_eq!(last.err().unwrap().code().status(), 409);
         // A manager who cannot come in does not count.
         w.call(by_manager("PUT", &people.colleague, "manager")).await.expect(204);
         w.change("UPDATE boxes SET closed = 1 WHERE id = $1", args![people.colleague.id.0]).await;
