@@ -6,12 +6,16 @@
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test stops at the first surprise"))]
 #![deny(missing_docs)]
 
+mod delegation;
 #[macro_use]
 mod deposit;
+mod directory;
 mod evidence;
 mod hold;
 mod ids;
+mod invitation;
 mod notice;
+mod organisation;
 #[macro_use]
 mod person;
 mod message;
@@ -24,10 +28,12 @@ pub mod tus;
 mod upload;
 mod webhook;
 
+pub use delegation::{Delegation, DelegationKind, DelegationSide, NewDelegation};
 pub use deposit::{
     Deposit, DepositBox, DepositState, Document, DocumentState, InvalidTransition, NewDeposit,
     NewDepositRecipient, NotAnalysed, Page, RecipientState, Scan, ScanState,
 };
+pub use directory::{Absence, DirectoryEntry};
 pub use evidence::{
     Checkpoint, ConsistencyProof, DepositTrailEvent, InclusionProof, ReceiptDeposit, ReceiptDocument,
     ReceiptEvent, ReceiptJson, ReceiptKind, ReceiptParty, ReceiptSummary, TrailDocument,
@@ -47,8 +53,11 @@ pub use notice::{
     Bounce, Certificate, Channel, Notice, NoticeKind, NoticePreference, NoticeReason, NoticeTiming,
     SetPreference,
 };
+pub use invitation::{AcceptInvitation, AcceptedInvitation, OptIn};
+pub use organisation::{Colleague, NewService, Service, ServiceChange, ServiceMember};
 pub use person::{
-    Account, BoxKind, IssuedToken, Limits, Me, NewToken, OrganisationKind, Person, Role, SignIn, Token,
+    Account, BoxKind, HeldRole, IssuedToken, Limits, Me, NewToken, OrganisationKind, Person, Role, SharedBox,
+    SignIn, Token,
 };
 pub use problem::{Problem, ProblemCode};
 pub use procedure::{

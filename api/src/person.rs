@@ -1,6 +1,6 @@
 //! Who: organisations, accounts, tokens.
 
-use crate::{AccountId, Time, TokenId};
+use crate::{AccountId, Delegation, OrganisationId, ServiceId, Time, TokenId};
 use serde::{Deserialize, Serialize};
 
 /// The kinds of organisation that Pli serves.
@@ -157,6 +157,37 @@ pub struct Me {
     pub account: Account,
     /// What the caller may send.
     pub limits: Limits,
+    /// What the caller is, and where.
+    #[serde(default)]
+    pub roles: Vec<HeldRole>,
+    /// The open services whose box the caller shares.
+    #[serde(default)]
+    pub services: Vec<SharedBox>,
+    /// The delegations that the caller can use now.
+    #[serde(default)]
+    pub delegations: Vec<Delegation>,
+}
+
+/// A role of the caller's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldRole {
+    /// Where.
+    pub organisation: OrganisationId,
+    /// The organisation's name.
+    pub name: String,
+    /// What.
+    pub role: Role,
+}
+
+/// A service whose box the caller shares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedBox {
+    /// Identifier.
+    pub id: ServiceId,
+    /// Its electronic address.
+    pub address: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// What `POST /tokens` takes.

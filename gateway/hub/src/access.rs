@@ -5,9 +5,9 @@
 
 use crate::fault::{Fault, Result};
 use crate::{
-    Hub, delegations, deposits, documents, download, exhibits, holds, inbox, labels, log, members, messages,
-    notices, people, pieces, problem_response, procedures, receipts, recipients, sending, threads, uploads,
-    webhooks, zip,
+    Hub, delegations, deposits, directory, documents, download, exhibits, export, holds, inbox, invitations, labels,
+    log, members, messages, notices, organisations, people, pieces, problem_response, procedures, receipts,
+    recipients, sending, services, threads, uploads, webhooks, withdrawal, zip,
 };
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::{self, Next};
@@ -109,6 +109,34 @@ fn table() -> Vec<Route> {
         (Method::POST, "/api/v1/session", Public, post(people::sign_in)),
         (Method::DELETE, "/api/v1/session", Account, delete(people::sign_out)),
         (Method::GET, "/api/v1/me", Account, get(people::me)),
+        (Method::GET, "/api/v1/me/export", Account, get(export::export)),
+        (Method::POST, "/api/v1/me/opt-out", Account, post(withdrawal::opt_out)),
+        (Method::POST, "/api/v1/opt-in", Public, post(withdrawal::opt_in)),
+        (Method::POST, "/api/v1/invitations/accept", Public, post(invitations::accept)),
+        (Method::GET, "/api/v1/directory", Delegable, get(directory::list)),
+        (Method::POST, "/api/v1/delegations", Account, post(delegations::create)),
+        (Method::GET, "/api/v1/delegations", Account, get(delegations::list)),
+        (Method::DELETE, "/api/v1/delegations/{id}", Account, delete(delegations::revoke)),
+        (Method::POST, "/api/v1/services", Account, post(services::create)),
+        (Method::GET, "/api/v1/services", Account, get(services::list)),
+        (Method::GET, "/api/v1/services/{id}", Account, get(services::show)),
+        (Method::PATCH, "/api/v1/services/{id}", Account, patch(services::change)),
+        (Method::DELETE, "/api/v1/services/{id}", Account, delete(services::close)),
+        (Method::PUT, "/api/v1/services/{id}/members/{account}", Account, put(services::put_member)),
+        (Method::DELETE, "/api/v1/services/{id}/members/{account}", Account, delete(services::delete_member)),
+        (Method::GET, "/api/v1/organisations/{id}/people", Account, get(organisations::list_people)),
+        (
+            Method::PUT,
+            "/api/v1/organisations/{id}/people/{account}/roles/{role}",
+            Account,
+            put(organisations::grant),
+        ),
+        (
+            Method::DELETE,
+            "/api/v1/organisations/{id}/people/{account}/roles/{role}",
+            Account,
+            delete(organisations::revoke),
+        ),
         (Method::POST, "/api/v1/tokens", Account, post(people::create_token)),
         (Method::GET, "/api/v1/tokens", Account, get(people::list_tokens)),
         (Method::DELETE, "/api/v1/tokens/{id}", Account, delete(people::revoke_token)),

@@ -17,6 +17,7 @@ mod clamd;
 mod content;
 mod delegations;
 mod deposits;
+mod directory;
 mod documents;
 mod download;
 mod etag;
@@ -34,6 +35,11 @@ mod mail;
 mod members;
 mod messages;
 mod notices;
+pub mod expert_list;
+pub mod experts;
+mod export;
+mod invitations;
+pub mod organisations;
 mod people;
 mod pieces;
 mod procedures;
@@ -46,6 +52,7 @@ pub mod roles;
 mod search;
 mod sending;
 mod signature;
+pub mod services;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -54,6 +61,7 @@ mod texts;
 mod threads;
 mod uploads;
 mod webhooks;
+mod withdrawal;
 mod zip;
 
 pub use access::{Access, Caller, RouteFacts, routes};
@@ -77,6 +85,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// The migrations of the hub's tables; owner `hub`.
 pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "exchange", sql: include_str!("../migrations/1_exchange.sql") },
+    Migration { version: 2, name: "people", sql: include_str!("../migrations/2_people.sql") },
     Migration { version: 3, name: "procedures", sql: include_str!("../migrations/3_procedures.sql") },
     Migration { version: 4, name: "messages", sql: include_str!("../migrations/4_messages.sql") },
     Migration { version: 5, name: "notices", sql: include_str!("../migrations/5_notices.sql") },
@@ -184,6 +193,8 @@ struct Inner {
     mail: OnceLock<Mail>,
     webhooks: OnceLock<Webhooks>,
     log: log::Sequencer,
+    /// Requests to come back that are looked into after their answer; this bounds how many at a time.
+    returning: Arc<Semaphore>,
 }
 
 impl Hub {
@@ -210,6 +221,7 @@ impl Hub {
                 mail: OnceLock::new(),
                 webhooks: OnceLock::new(),
                 log: log::Sequencer::default(),
+                returning: Arc::new(Semaphore::new(16)),
             }),
         }
     }

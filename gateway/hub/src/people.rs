@@ -4,9 +4,10 @@
 //! address has an account, or compare secrets byte by byte.
 
 use crate::access::{Caller, SESSION_COOKIE};
+use crate::boxes::misleads;
 use crate::fault::{Fault, Result};
 use crate::journal::Event;
-use crate::{Hub, deposits, random32};
+use crate::{Hub, delegations, deposits, random32, roles, services};
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
@@ -24,6 +25,7 @@ use pli_storage::{Row, Tx, args};
 use sha2::{Digest as _, Sha256};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -39,7 +41,7 @@ pub(crate) fn secret_digest(secret: &str) -> Vec<u8> {
     Sha256::digest(secret.as_bytes()).to_vec()
 }
 
-fn new_secret() -> Result<Zeroizing<String>> {
+pub(crate) fn new_secret() -> Result<Zeroizing<String>> {
     Ok(Zeroizing::new(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(random32()?))))
 }
 
@@ -50,7 +52,9 @@ fn new_secret() -> Result<Zeroizing<String>> {
 pub(crate) fn address(given: &str) -> Result<String> {
     let address = given.trim().to_lowercase();
     let (local, domain) = address.split_once('@').unwrap_or_default();
-    let odd = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '<' | '>' | ',' | ';' | '"');
+    let odd = |c: char| {
+        c.is_control() || c.is_whitespace() || misleads(c) || matches!(c, '<' | '>' | ',' | ';' | '"')
+    };
     if local.is_empty()
         || domain.is_empty()
         || domain.contains('@')
@@ -80,6 +84,24 @@ fn verifies(password: &str, kept: &str) -> bool {
         .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
 }
 
+async fn turn_to_hash(hub: &Hub) -> Result<OwnedSemaphorePermit> {
+    let turn = tokio::time::timeout(TURN, Arc::clone(&hub.inner.hashing).acquire_owned()).await;
+    turn.ok().and_then(Result::ok).ok_or_else(|| ProblemCode::TooMany.into())
+}
+
+/// [`hash_password`], once it is this request's turn.
+///
+/// # Errors
+/// 429 when too many others are hashed.
+pub(crate) async fn hash_in_turn(hub: &Hub, password: Zeroizing<String>) -> Result<String> {
+    let turn = turn_to_hash(hub).await?;
+    tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        hash_password(&password)
+    })
+    .await?
+}
+
 /// POST /session.
 pub(crate) async fn sign_in(State(hub): State<Hub>, Json(given): Json<SignIn>) -> Result<Response> {
     let password = Zeroizing::new(given.password);
@@ -94,8 +116,7 @@ pub(crate) async fn sign_in(State(hub): State<Hub>, Json(given): Json<SignIn>) -
         None => (None, None),
     };
     let known = kept.is_some();
-    let turn = tokio::time::timeout(TURN, Arc::clone(&hub.inner.hashing).acquire_owned()).await;
-    let Ok(Ok(turn)) = turn else { return Err(ProblemCode::TooMany.into()) };
+    let turn = turn_to_hash(&hub).await?;
     let right = tokio::task::spawn_blocking(move || {
         // Held until the work is done, also when the request is dropped meanwhile.
         let _turn = turn;
@@ -169,6 +190,9 @@ pub(crate) async fn me(State(hub): State<Hub>, caller: Caller) -> Result<Json<Me
             retention_days_max: most,
             pending_uploads: options.pending_uploads,
         },
+        roles: roles::held(&mut tx, caller.account).await?,
+        services: services::shared_with(&mut tx, caller.account).await?,
+        delegations: delegations::usable(&mut tx, caller.account, hub.now()).await?,
     }))
 }
 
@@ -289,7 +313,19 @@ mod tests {
             address("  Greffe.Instruction@Tribunal.Example ").unwrap(),
             "greffe.instruction@tribunal.example"
         );
-        for bad in ["", "a", "@b", "a@", "a@b@c", "a b@c", "a@b\nc", "<a@b>", "a@b,c@d"] {
+        for bad in [
+            "",
+            "a",
+            "@b",
+            "a@",
+            "a@b@c",
+            "a b@c",
+            "a@b\nc",
+            "a\u{202e}@b",
+            "a\u{200b}@b",
+            "<a@b>",
+            "a@b,c@d",
+        ] {
             assert!(address(bad).is_err(), "{bad:?}");
         }
     }

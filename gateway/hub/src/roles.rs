@@ -4,8 +4,9 @@
 
 use crate::access::Caller;
 use crate::fault::{Fault, Result};
-use pli_api::{AccountId, OrganisationId, ProblemCode, Role, Time};
-use pli_storage::{DbError, Tx, args};
+use crate::journal::Event;
+use pli_api::{AccountId, HeldRole, OrganisationId, ProblemCode, Role, Time};
+use pli_storage::{DbError, Row, Tx, args};
 
 /// Something that not everyone may do in an organisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,21 +67,90 @@ pub(crate) async fn require(
     }
 }
 
-/// Gives a role; without effect when the account has it.
+/// The roles that have a permission, as a list for SQL.
+pub(crate) fn words_with(permission: Permission) -> String {
+    let words: Vec<_> = Role::ALL
+        .iter()
+        .filter(|role| allows(**role, permission))
+        .map(|r| format!("'{}'", r.as_str()))
+        .collect();
+    words.join(", ")
+}
+
+/// Every role of an account, in every organisation.
+pub(crate) async fn held(tx: &mut Tx, account: AccountId) -> Result<Vec<HeldRole>> {
+    let sql =
+        "SELECT r.organisation, o.name, r.role FROM roles r JOIN organisations o ON o.id = r.organisation
+               WHERE r.account = $1 ORDER BY o.name, o.id, r.role";
+    let rows = tx.rows(sql, args![account.0]).await?;
+    let role = |row: &Row| -> Result<HeldRole> {
+        Ok(HeldRole {
+            organisation: OrganisationId(row.get("organisation")?),
+            name: row.get("name")?,
+            role: row.get::<String>("role")?.parse().map_err(Fault::internal)?,
+        })
+    };
+    rows.iter().map(role).collect()
+}
+
+/// Takes a role away; gives whether the account had it. Not the last open manager's: an organisation would be
+/// left to the operator. Its managers are counted one request after the other, or two would dismiss each other.
+///
+/// # Errors
+/// 409 for the last manager.
+pub(crate) async fn revoke(
+    tx: &mut Tx,
+    account: AccountId,
+    organisation: OrganisationId,
+    role: Role,
+) -> Result<bool> {
+    if role == Role::Manager {
+        tx.lock(&format!("managers of {organisation}")).await?;
+        let others = tx
+            .one(
+                "SELECT COUNT(*) AS n FROM roles r JOIN boxes b ON b.id = r.account
+                 WHERE r.organisation = $1 AND r.role = $2 AND r.account <> $3 AND b.closed IS NULL",
+                args![organisation.0, role.as_str(), account.0],
+            )
+            .await?;
+        if others.get::<i64>("n")? == 0 {
+            return Err(Fault::because(
+                ProblemCode::Conflict,
+                "Une organisation garde au moins un gestionnaire : nommez-en d'abord un autre.",
+            ));
+        }
+    }
+    let sql = "DELETE FROM roles WHERE account = $1 AND organisation = $2 AND role = $3";
+    Ok(tx.execute(sql, args![account.0, organisation.0, role.as_str()]).await? > 0)
+}
+
+/// That a role was given or taken, for the journal.
+pub(crate) fn event(
+    kind: &'static str,
+    account: AccountId,
+    organisation: OrganisationId,
+    role: Role,
+) -> Event {
+    Event::new(kind)
+        .detail(serde_json::json!({ "account": account, "organisation": organisation, "role": role }))
+}
+
+/// Gives a role; without effect when the account has it, and then gives `false`.
 pub(crate) async fn grant(
     tx: &mut Tx,
     now: Time,
     account: AccountId,
     organisation: OrganisationId,
     role: Role,
-) -> Result<(), DbError> {
-    tx.execute(
-        "INSERT INTO roles (account, organisation, role, granted) VALUES ($1, $2, $3, $4)
+) -> Result<bool, DbError> {
+    let granted = tx
+        .execute(
+            "INSERT INTO roles (account, organisation, role, granted) VALUES ($1, $2, $3, $4)
          ON CONFLICT (account, organisation, role) DO NOTHING",
-        args![account.0, organisation.0, role.as_str(), now],
-    )
-    .await?;
-    Ok(())
+            args![account.0, organisation.0, role.as_str(), now],
+        )
+        .await?;
+    Ok(granted > 0)
 }
 
 #[cfg(test)]
@@ -92,5 +162,11 @@ mod tests {
         for role in Role::ALL {
             assert_eq!(TABLE.iter().filter(|(named, _)| named == role).count(), 1, "{}", role.as_str());
         }
+    }
+
+    #[test]
+    fn the_list_for_sql_is_the_table() {
+        assert_eq!(words_with(Permission::Manage), "'manager'");
+        assert_eq!(words_with(Permission::OpenProcedure), "'magistrate', 'registrar'");
     }
 }

@@ -15,7 +15,8 @@ Codes de retour :
   2  ligne de commande refusée
   3  configuration refusée
   4  base de données, magasin ou service hors d'atteinte : réessayez
-  5  « check », « recover », « journal verify » ou « receipt verify » : quelque chose manque, est endommagé ou ne tient pas";
+  5  « check », « recover », « journal verify », « receipt verify » ou « experts import » : quelque chose manque,
+     est endommagé ou ne tient pas";
 
 /// Pli : passerelle scellée pour les échanges de documents de la justice.
 #[derive(Debug, Parser)]
@@ -52,6 +53,15 @@ pub(crate) enum Command {
     /// Les comptes.
     #[command(subcommand)]
     User(UserCommand),
+    /// Les services et leurs boîtes partagées.
+    #[command(subcommand)]
+    Service(ServiceCommand),
+    /// Les rôles dans une organisation.
+    #[command(subcommand)]
+    Role(RoleCommand),
+    /// Les comptes d'experts, d'après la liste.
+    #[command(subcommand)]
+    Experts(ExpertsCommand),
     /// Les jetons d'accès.
     #[command(subcommand)]
     Token(TokenCommand),
@@ -137,6 +147,86 @@ pub(crate) enum OrgCommand {
         #[arg(long, default_value = "1 TiB", value_name = "TAILLE")]
         quota: Size,
     },
+    /// Dit de quelle juridiction relève un cabinet ou un greffe.
+    Court {
+        /// Identifiant ou nom exact du cabinet ou du greffe.
+        office: String,
+        /// Identifiant ou nom exact de la juridiction.
+        court: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServiceCommand {
+    /// Ajoute un service ; écrit son identifiant.
+    Add {
+        /// Adresse électronique de la boîte partagée.
+        address: String,
+        /// Nom à montrer.
+        #[arg(long)]
+        name: String,
+        /// Ce qu'il fait.
+        #[arg(long, default_value = "", value_name = "FONCTION")]
+        function: String,
+        /// Identifiant ou nom exact de l'organisation.
+        #[arg(long, value_name = "ORGANISATION")]
+        org: String,
+    },
+    /// Fait partager la boîte d'un service à une personne de l'organisation.
+    Member {
+        /// Adresse du service.
+        service: String,
+        /// Adresse de la personne.
+        person: String,
+        /// Met fin au partage.
+        #[arg(long)]
+        remove: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RoleCommand {
+    /// Donne un rôle à une personne.
+    Grant(RoleOf),
+    /// Retire un rôle à une personne.
+    Revoke(RoleOf),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RoleOf {
+    /// Adresse de la personne.
+    pub(crate) address: String,
+    /// magistrate, registrar, agent, expert, manager ou auditor.
+    #[arg(value_name = "RÔLE")]
+    pub(crate) role: pli_api::Role,
+    /// Identifiant ou nom exact de l'organisation.
+    #[arg(long, value_name = "ORGANISATION")]
+    pub(crate) org: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ExpertsCommand {
+    /// Lit la liste mensuelle des experts (CSV) et montre ce qu'elle changerait.
+    Import(ExpertsImport),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExpertsImport {
+    /// La liste : UTF-8 ou ISO-8859-1, séparée par « ; » ou « , » (docs/experts-import.md).
+    #[arg(value_name = "FICHIER")]
+    pub(crate) file: PathBuf,
+    /// Identifiant ou nom exact de la compagnie d'experts ; inutile s'il n'y en a qu'une.
+    #[arg(long, value_name = "ORGANISATION")]
+    pub(crate) company: Option<String>,
+    /// Fait ce qui est montré ; sans cela, rien n'est changé.
+    #[arg(long)]
+    pub(crate) apply: bool,
+    /// Applique les lignes justes même si d'autres sont fausses.
+    #[arg(long)]
+    pub(crate) skip_wrong: bool,
+    /// Accepte une liste d'où plus de la moitié des experts ont disparu.
+    #[arg(long)]
+    pub(crate) many_leave: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -267,5 +357,9 @@ mod tests {
         assert_eq!(cli.config, Some(PathBuf::from("a.toml")));
         Cli::try_parse_from(["pli", "recover", "--all"]).unwrap_err();
         Cli::try_parse_from(["pli", "init", "d", "--name", "a"]).unwrap_err();
+        Cli::try_parse_from(["pli", "role", "grant", "a@b.example", "manager", "--org", "A"]).unwrap();
+        Cli::try_parse_from(["pli", "role", "grant", "a@b.example", "roi", "--org", "A"]).unwrap_err();
+        Cli::try_parse_from(["pli", "service", "member", "s@b.example", "a@b.example", "--remove"]).unwrap();
+        Cli::try_parse_from(["pli", "experts", "import", "liste.csv", "--apply", "--skip-wrong"]).unwrap();
     }
 }

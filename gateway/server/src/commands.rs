@@ -10,17 +10,18 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use pli_api::NewToken;
+use pli_api::{NewService, NewToken};
 use pli_hub::{
     admin::{self, CheckOptions, Recoverable},
-    antivirus,
+    antivirus, organisations, services,
 };
 use zeroize::Zeroizing;
 
 use crate::{
     backend,
     cli::{
-        AntivirusCommand, Check, DevPki, Init, KeysCommand, OrgCommand, Recover, TokenCommand, UserCommand,
+        AntivirusCommand, Check, DevPki, Init, KeysCommand, OrgCommand, Recover, RoleCommand, RoleOf,
+        ServiceCommand, TokenCommand, UserCommand,
     },
     config::Config,
     keyfolder::KeyFolderError,
@@ -40,6 +41,7 @@ macro_rules! say {
         let _ = writeln!(std::io::stdout(), $($text)*);
     };
 }
+pub(crate) use say;
 
 /// The configuration that `pli init` writes: every option with its default, to be uncommented.
 const TEMPLATE: &str = include_str!("pli.toml");
@@ -206,11 +208,42 @@ async fn show_keys(config: &Config) -> anyhow::Result<()> {
 }
 
 pub(crate) async fn org(config: Config, asked: OrgCommand) -> anyhow::Result<()> {
-    let OrgCommand::Add { name, kind, quota } = asked;
     let hub = backend::hub(&config).await?;
-    let id = admin::add_organisation(&hub, kind, &name, quota.0).await?;
+    match asked {
+        OrgCommand::Add { name, kind, quota } => {
+            let id = admin::add_organisation(&hub, kind, &name, quota.0).await?;
+            say!("{id}");
+        }
+        OrgCommand::Court { office, court } => organisations::set_court(&hub, &office, &court).await?,
+    }
     hub.db().close().await;
-    say!("{id}");
+    Ok(())
+}
+
+pub(crate) async fn service(config: Config, asked: ServiceCommand) -> anyhow::Result<()> {
+    let hub = backend::hub(&config).await?;
+    match asked {
+        ServiceCommand::Add { address, name, function, org } => {
+            let new = NewService { organisation: None, address, name, function };
+            let id = services::add_service(&hub, &org, &new).await?;
+            say!("{id}");
+        }
+        ServiceCommand::Member { service, person, remove } => {
+            services::set_member(&hub, &service, &person, !remove).await?;
+        }
+    }
+    hub.db().close().await;
+    Ok(())
+}
+
+pub(crate) async fn role(config: Config, asked: RoleCommand) -> anyhow::Result<()> {
+    let (RoleOf { address, role, org }, has) = match asked {
+        RoleCommand::Grant(of) => (of, true),
+        RoleCommand::Revoke(of) => (of, false),
+    };
+    let hub = backend::hub(&config).await?;
+    organisations::set_role(&hub, &org, &address, role, has).await?;
+    hub.db().close().await;
     Ok(())
 }
 

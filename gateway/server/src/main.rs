@@ -12,6 +12,7 @@ mod commands;
 mod config;
 mod connection;
 mod evidence;
+mod experts;
 mod framing;
 mod keyfolder;
 mod limits;
@@ -118,6 +119,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Keys(asked) => commands::keys(config, asked).await,
             Command::Org(asked) => commands::org(config, asked).await,
             Command::User(asked) => commands::user(config, asked).await,
+            Command::Service(asked) => commands::service(config, asked).await,
+            Command::Role(asked) => commands::role(config, asked).await,
+            Command::Experts(asked) => experts::run(config, asked).await,
             Command::Token(asked) => commands::token(config, asked).await,
             Command::Antivirus(asked) => commands::antivirus(config, asked).await,
             Command::Journal(asked) => evidence::journal(config, asked).await,
