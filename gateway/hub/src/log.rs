@@ -63,7 +63,7 @@ pub(crate) struct Sequencer {
 
 impl Default for Sequencer {
     fn default() -> Self {
-        Self { holder: Uuid::new_v4(), signed: Mutex::default() }
+        Self { holder: Uuid::now_v7(), signed: Mutex::default() }
     }
 }
 
