@@ -88,7 +88,7 @@ async fn hub(url: &str) -> Outcome<Hub> {
 
 /// An event as a download writes it.
 fn event(now: Time) -> (Uuid, Uuid, Uuid, Uuid, Args) {
-    let (id, actor, deposit, document) = (Uuid::now_v7(), Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
+    let (id, actor, deposit, document) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
     let (none, detail) = (None::<Uuid>, r#"{"from":0,"bytes":1048576}"#);
     let row = args![id, now, "download.completed", actor, none, none, document, none, none, detail];
     (id, actor, deposit, document, row)
