@@ -14,7 +14,9 @@ use crate::fault::{Fault, Result};
 use crate::journal::Event;
 use crate::uploads::const_sql;
 use crate::{Hub, admin, deposits, documents, jobs};
-use pli_api::{DepositId, Document, DocumentId, NotAnalysed, OrganisationId, ProblemCode, Scan, ScanState, Time};
+use pli_api::{
+    DepositId, Document, DocumentId, NotAnalysed, OrganisationId, ProblemCode, Scan, ScanState, Time,
+};
 use pli_storage::{AT_ONCE, DbError, Job, NewJob, Row, Tx, args};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
@@ -104,15 +106,22 @@ impl Antivirus {
         if !matches!(self.ask(&probe::eicar()).await?, Answer::Found(_)) {
             return Err(unfit("it does not find the EICAR test file"));
         }
-        if !matches!(verdict(self.ask(&probe::nested(NESTED)).await?), Verdict::NotAnalysed(NotAnalysed::TooLarge)) {
+        if !matches!(
+            verdict(self.ask(&probe::nested(NESTED)).await?),
+            Verdict::NotAnalysed(NotAnalysed::TooLarge)
+        ) {
             return Err(unfit("it does not tell what is over its limits (AlertExceedsMax, ScanArchive)"));
         }
-        if !matches!(verdict(self.ask(&probe::encrypted()).await?), Verdict::NotAnalysed(NotAnalysed::Encrypted)) {
+        if !matches!(
+            verdict(self.ask(&probe::encrypted()).await?),
+            Verdict::NotAnalysed(NotAnalysed::Encrypted)
+        ) {
             return Err(unfit("it does not tell what is encrypted (AlertEncrypted)"));
         }
         // A member of a ZIP that is over MaxFileSize is cut there without a word; MaxScanSize then has to tell.
         let size = self.max_size;
-        let oversized = tokio::task::spawn_blocking(move || probe::oversized(size)).await.map_err(Fault::from)?;
+        let oversized =
+            tokio::task::spawn_blocking(move || probe::oversized(size)).await.map_err(Fault::from)?;
         if !matches!(verdict(self.ask(&oversized).await?), Verdict::NotAnalysed(NotAnalysed::TooLarge)) {
             return Err(unfit("MaxScanSize is over antivirus.max_size, or over MaxFileSize"));
         }
@@ -187,7 +196,8 @@ fn verdict(answer: Answer) -> Verdict {
             Verdict::NotAnalysed(NotAnalysed::Encrypted)
         }
         Answer::Found(name)
-            if name.starts_with("Heuristics.Limits.Exceeded") || name.starts_with("Heuristics.Email.ExceedsMax") =>
+            if name.starts_with("Heuristics.Limits.Exceeded")
+                || name.starts_with("Heuristics.Email.ExceedsMax") =>
         {
             Verdict::NotAnalysed(NotAnalysed::TooLarge)
         }
@@ -206,17 +216,23 @@ fn is_openpgp_message(start: &[u8]) -> bool {
     let Some((&first, rest)) = start.split_first() else { return false };
     let (tag, length) = match first {
         // New format: one, two or five octets of length, or a partial length in one.
-        0xc0..=0xff => (first & 0x3f, match rest.first() {
-            Some(192..=223) => 2,
-            Some(255) => 5,
-            _ => 1,
-        }),
-        0x80..=0xbf => ((first >> 2) & 0x0f, match first & 3 {
-            0 => 1,
-            1 => 2,
-            2 => 4,
-            _ => 0,
-        }),
+        0xc0..=0xff => (
+            first & 0x3f,
+            match rest.first() {
+                Some(192..=223) => 2,
+                Some(255) => 5,
+                _ => 1,
+            },
+        ),
+        0x80..=0xbf => (
+            (first >> 2) & 0x0f,
+            match first & 3 {
+                0 => 1,
+                1 => 2,
+                2 => 4,
+                _ => 0,
+            },
+        ),
         _ => return false,
     };
     let version = rest.get(length);
@@ -308,7 +324,9 @@ pub(crate) async fn scan(hub: &Hub, job: &Job) -> Result<()> {
             Ok(())
         }
         // Erased, or taken out of its draft.
-        Err(Trouble::Content(fault)) if fault.code() == ProblemCode::Gone => jobs::complete_alone(hub, job).await,
+        Err(Trouble::Content(fault)) if fault.code() == ProblemCode::Gone => {
+            jobs::complete_alone(hub, job).await
+        }
         Err(Trouble::Content(fault))
             if fault.code() == ProblemCode::Damaged && job.attempt >= DAMAGE_ATTEMPTS =>
         {
@@ -404,9 +422,9 @@ pub(crate) async fn require_released(tx: &mut Tx, caller: &Caller, documents: &[
     if documents.iter().any(|d| d.scan.state == ScanState::Infected) {
         return Err(ProblemCode::Infected.into());
     }
-    let kept = documents.iter().find(|d| {
-        d.scan.state != ScanState::Clean && d.scan.reason != Some(NotAnalysed::Disabled)
-    });
+    let kept = documents
+        .iter()
+        .find(|d| d.scan.state != ScanState::Clean && d.scan.reason != Some(NotAnalysed::Disabled));
     let Some(kept) = kept else { return Ok(()) };
     let sql = "SELECT 1 AS allowed FROM deposits p WHERE p.id = $1 AND (
                    p.sender IN (SELECT id FROM boxes WHERE id = $2
@@ -683,7 +701,10 @@ mod tests {
         assert_eq!(found("Heuristics.Limits.Exceeded"), too_large);
         assert_eq!(found("Heuristics.Email.ExceedsMaxRecursion"), too_large);
         assert_eq!(found("Heuristics.Encrypted.PDF"), Verdict::NotAnalysed(NotAnalysed::Encrypted));
-        assert_eq!(found("Heuristics.OLE2.ContainsMacros"), Verdict::Infected("Heuristics.OLE2.ContainsMacros".into()));
+        assert_eq!(
+            found("Heuristics.OLE2.ContainsMacros"),
+            Verdict::Infected("Heuristics.OLE2.ContainsMacros".into())
+        );
         assert_eq!(verdict(Answer::StreamTooLong), too_large);
         assert_eq!(verdict(Answer::Nothing), Verdict::Clean);
     }

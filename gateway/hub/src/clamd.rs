@@ -244,7 +244,9 @@ mod tests {
     #[test]
     fn only_ok_is_ok() {
         assert_eq!(Answer::parse("stream: OK").unwrap(), Answer::Nothing);
-        for line in ["OK", "stream: OK ", "stream: ok", "", "stream: ", "PONG", "stream: (null) FOUND", " FOUND"] {
+        for line in
+            ["OK", "stream: OK ", "stream: ok", "", "stream: ", "PONG", "stream: (null) FOUND", " FOUND"]
+        {
             assert!(Answer::parse(line).is_err(), "{line:?}");
         }
         assert!(Answer::parse("stream: Can't allocate memory ERROR").is_err());
@@ -269,7 +271,16 @@ mod tests {
         let parsed = |text: &str| text.parse::<ClamdAddress>();
         assert_eq!(parsed("unix:/run/clamav/clamd.ctl").unwrap().to_string(), "unix:/run/clamav/clamd.ctl");
         assert_eq!(parsed("tcp:[::1]:3310").unwrap(), ClamdAddress::Tcp("[::1]:3310".to_owned()));
-        for bad in ["", "unix:", "unix:clamd.ctl", "tcp:", "tcp:host", "tcp::3310", "tcp:host:99999", "localhost:3310"] {
+        for bad in [
+            "",
+            "unix:",
+            "unix:clamd.ctl",
+            "tcp:",
+            "tcp:host",
+            "tcp::3310",
+            "tcp:host:99999",
+            "localhost:3310",
+        ] {
             assert!(parsed(bad).is_err(), "{bad:?}");
         }
     }

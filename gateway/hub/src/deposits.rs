@@ -4,10 +4,10 @@
 //! caller's does not exist for them.
 
 use crate::access::Caller;
+use crate::antivirus::Standing;
 use crate::fault::{Fault, Result};
 use crate::journal::Event;
 use crate::uploads::const_sql;
-use crate::antivirus::Standing;
 use crate::{Hub, antivirus, documents, people};
 use axum::Json;
 use axum::extract::{Path, Query, State};

@@ -108,6 +108,9 @@ async fn sweeper(hub: Hub, stop: CancellationToken) {
             }
             Err(error) => tracing::warn!(%error, "jobs could not be looked through"),
         }
+        if let Err(error) = gauges(&hub).await {
+            tracing::warn!(%error, "jobs could not be counted");
+        }
         if !watch.is_believed(Instant::now(), hub.now()) {
             tracing::error!("the clock jumped: nothing expires until it has held still for an hour");
         } else if let Err(fault) = retention::sweep(&hub).await {
@@ -118,6 +121,21 @@ async fn sweeper(hub: Hub, stop: CancellationToken) {
             () = tokio::time::sleep(SWEEP) => {}
         }
     }
+}
+
+/// Jobs by kind and state. Those of kinds that this program does not know count too: nobody does them.
+async fn gauges(hub: &Hub) -> Result<(), DbError> {
+    let counts = hub.db().job_counts().await?;
+    for state in [JobState::Waiting, JobState::Leased, JobState::Dead] {
+        for known in KINDS.iter().chain(&["unknown"]) {
+            let of =
+                |count: &&pli_storage::JobCount| count.state == state && kind_word(&count.kind) == *known;
+            let count: u64 = counts.iter().filter(of).map(|count| count.count).sum();
+            #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+            metrics::gauge!("pli_jobs", "kind" => *known, "state" => state.as_str()).set(count as f64);
+        }
+    }
+    Ok(())
 }
 
 pub(crate) async fn run_due(hub: &Hub) -> Result<()> {
@@ -161,7 +179,11 @@ async fn run_one(hub: &Hub, stop: &CancellationToken, kinds: &[&str]) -> Result<
 }
 
 fn kind(job: &Job) -> &'static str {
-    KINDS.iter().find(|kind| **kind == job.kind).copied().unwrap_or("unknown")
+    kind_word(&job.kind)
+}
+
+fn kind_word(word: &str) -> &'static str {
+    KINDS.iter().find(|kind| **kind == word).copied().unwrap_or("unknown")
 }
 
 async fn perform(hub: Hub, job: Job) -> Result<()> {

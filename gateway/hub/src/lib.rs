@@ -9,6 +9,7 @@
 mod access;
 pub mod admin;
 pub mod antivirus;
+pub mod backup;
 mod blocks;
 mod boxes;
 mod checksum;
@@ -33,8 +34,8 @@ mod tests;
 mod uploads;
 mod zip;
 
-pub use antivirus::AntivirusOptions;
 pub use access::{Access, Caller, RouteFacts, routes};
+pub use antivirus::AntivirusOptions;
 pub use clamd::ClamdAddress;
 pub use fault::{Fault, Result, problem_response};
 pub use keys::KeySource;

@@ -113,6 +113,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::User(asked) => commands::user(config, asked).await,
             Command::Token(asked) => commands::token(config, asked).await,
             Command::Antivirus(asked) => commands::antivirus(config, asked).await,
+            Command::Backup(asked) => commands::backup(config, &asked).await,
+            Command::Restore(asked) => commands::restore(config, &asked).await,
+            Command::Jobs(asked) => commands::jobs(config, asked).await,
+            Command::Stats(asked) => commands::stats(config, &asked).await,
             Command::Check(asked) => commands::check(config, &asked).await,
             Command::Recover(asked) => commands::recover(config, asked).await,
             // Done above.

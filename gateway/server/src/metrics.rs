@@ -50,6 +50,7 @@ pub(crate) fn start() -> anyhow::Result<PrometheusHandle> {
     describe_counter!("pli_tls_handshakes_total", "TLS handshakes, by result.");
     describe_counter!("pli_tls_reloads_total", "Readings of the certificate files, by result.");
     describe_counter!("pli_panics_total", "Panics that became an answer.");
+    describe_gauge!("pli_jobs", "Background jobs, by kind and state; dead ones wait for the operator.");
     describe_gauge!("pli_info", "Always 1; the version is its label.");
     describe_gauge!("process_resident_memory_bytes", Unit::Bytes, "Resident memory.");
     describe_gauge!("process_open_fds", "Open files.");
