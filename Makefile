@@ -21,7 +21,7 @@ demo: install
 # Every test, with the real PostgreSQL, the real S3 server and the real tus clients.
 test: install
 	tests/clients/install.sh
-	tests/env/with.sh postgres s3 -- cargo nextest run --workspace --locked
+	tests/env/with.sh postgres s3 clamd -- cargo nextest run --workspace --locked
 	cargo test --workspace --doc --locked
 
 # The storage suite against Garage: one node, then three of which one is killed. Builds Garage once.

@@ -546,26 +546,32 @@ async fn release_held(hub: &Hub, organisation: OrganisationId) -> Result<u64> {
 }
 
 /// What an engine is tried with.
-mod probe {
+pub(crate) mod probe {
     use super::ZEROS;
 
     /// The EICAR test file, put together here so that no file of the program's holds it.
-    pub(super) fn eicar() -> Vec<u8> {
+    pub(crate) fn eicar() -> Vec<u8> {
         [r"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR", "-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"].concat().into_bytes()
     }
 
     /// An archive in an archive in an archive…
-    pub(super) fn nested(depth: usize) -> Vec<u8> {
+    pub(crate) fn nested(depth: usize) -> Vec<u8> {
         (0..depth).fold(b"pli".to_vec(), |inner, _| Member::stored(&inner).zip())
     }
 
+    /// An archive of one file.
+    #[cfg(test)]
+    pub(crate) fn archive(content: &[u8]) -> Vec<u8> {
+        Member::stored(content).zip()
+    }
+
     /// An archive whose only member says that it is encrypted.
-    pub(super) fn encrypted() -> Vec<u8> {
+    pub(crate) fn encrypted() -> Vec<u8> {
         Member { flags: 1, ..Member::stored(b"sixteen bytes...") }.zip()
     }
 
     /// An archive with one member of zeros, one byte longer than `size`.
-    pub(super) fn oversized(size: u64) -> Vec<u8> {
+    pub(crate) fn oversized(size: u64) -> Vec<u8> {
         let length = u32::try_from(size.saturating_add(1)).unwrap_or(u32::MAX);
         let (data, length) = deflated_zeros(length);
         let mut crc = crc32fast::Hasher::new();

@@ -1,6 +1,6 @@
 //! Backups: a folder with the database as it was at one instant, the objects, and digests of both.
 //!
-//! Owns the layout of that folder. Must never make a backup that is there unusable before the next one is whole,
+//! Owns the layout of that folder, and the table `backups`. Must never make a backup that is there unusable before the next one is whole,
 //! take a key or a passphrase by itself, or restore over anything.
 //!
 //! The order carries it: the database first, the objects after, `backup.json` last, under its name only once it
@@ -8,6 +8,7 @@
 //! never used again: one that is there is not copied again. One that the store no longer has (erased, that is)
 //! leaves the backup too, once the next `backup.json` stands.
 
+use crate::Clock;
 use crate::fault::{Fault, Result};
 use crate::journal::Event;
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -30,6 +32,9 @@ const OBJECTS: &str = "objects";
 const MANIFEST_MAX: u64 = 1 << 20;
 /// The most bytes of an object: a segment of 64 MiB, or a manifest.
 const OBJECT_MAX: u64 = 128 << 20;
+/// Seconds for which a backup is believed to go on without a sign of it, and after which it gives one.
+const BELIEVED: i64 = 600;
+const SIGN: Duration = Duration::from_secs(60);
 /// Objects copied side by side; each is in memory meanwhile.
 const PARALLEL: usize = 4;
 
@@ -102,13 +107,46 @@ pub struct Restored {
     pub keys: Vec<KeyFile>,
 }
 
-/// Makes a backup in `folder`, or brings the one that is there up to date. Everyone may work meanwhile.
+/// Makes a backup in `folder`, or brings the one that is there up to date. Everyone may work meanwhile; no object
+/// is deleted before it ends.
 ///
 /// # Errors
 /// 409 while another is being made there; what database, store or disk say. The backup of before stays usable.
-pub async fn save(db: &Db, blobs: &Blobs, keys: &[KeyFile], folder: &Path, now: Time) -> Result<Saved> {
+pub async fn save(db: &Db, blobs: &Blobs, keys: &[KeyFile], folder: &Path, clock: &Clock) -> Result<Saved> {
     make_folder(folder)?;
     let _lock = lock(folder)?;
+    let id = Uuid::now_v7();
+    let saving = async {
+        // Before the copy of the database: what that names is not deleted from here on.
+        believe(db, id, clock.now()).await?;
+        save_locked(db, blobs, keys, folder, clock.now()).await
+    };
+    let mut saving = std::pin::pin!(saving);
+    let saved = loop {
+        tokio::select! {
+            saved = &mut saving => break saved,
+            () = tokio::time::sleep(SIGN) => believe(db, id, clock.now()).await?,
+        }
+    };
+    let mut tx = db.write().await?;
+    tx.execute("DELETE FROM backups WHERE id = $1 OR until <= $2", args![id, clock.now()]).await?;
+    tx.commit().await?;
+    saved
+}
+
+async fn believe(db: &Db, id: Uuid, now: Time) -> Result<()> {
+    let mut tx = db.write().await?;
+    let sql = "INSERT INTO backups (id, until) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET until = excluded.until";
+    tx.execute(sql, args![id, now.plus_seconds(BELIEVED)]).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Whether a backup is being made, so that objects have to stay.
+pub(crate) async fn is_under_way(db: &Db, now: Time) -> Result<bool> {
+    Ok(!db.rows("SELECT 1 AS yes FROM backups WHERE until > $1 LIMIT 1", args![now]).await?.is_empty())
+}
+
+async fn save_locked(db: &Db, blobs: &Blobs, keys: &[KeyFile], folder: &Path, now: Time) -> Result<Saved> {
     let before = manifest(folder)?;
     let known = match &before {
         Some(before) => objects(folder, before).await.unwrap_or_default(),

@@ -5,7 +5,7 @@
 
 use crate::fault::{Fault, Result};
 use crate::retention::ClockWatch;
-use crate::{Hub, antivirus, documents, retention};
+use crate::{Hub, antivirus, backup, documents, retention};
 use pli_storage::{AT_ONCE, DbError, Job, JobFilter, JobState, NewJob, ObjectKey, Tx};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -28,6 +28,8 @@ const LOOK: Duration = Duration::from_secs(2);
 const LONGEST: i64 = 2 * 3600 * 1_000_000;
 /// How often what has expired is looked for.
 const SWEEP: Duration = Duration::from_secs(60);
+/// Seconds after which a deletion looks again whether a backup is still being made.
+const AFTER_BACKUP: i64 = 60;
 /// Objects deleted by one job.
 const BATCH: usize = 500;
 
@@ -131,7 +133,6 @@ async fn gauges(hub: &Hub) -> Result<(), DbError> {
             let of =
                 |count: &&pli_storage::JobCount| count.state == state && kind_word(&count.kind) == *known;
             let count: u64 = counts.iter().filter(of).map(|count| count.count).sum();
-            #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
             metrics::gauge!("pli_jobs", "kind" => *known, "state" => state.as_str()).set(count as f64);
         }
     }
@@ -196,6 +197,11 @@ async fn perform(hub: Hub, job: Job) -> Result<()> {
 }
 
 async fn delete(hub: &Hub, job: &Job) -> Result<()> {
+    let now = hub.now();
+    if backup::is_under_way(hub.db(), now).await? {
+        hub.db().fail(job, now, "a backup is being made", Some(now.plus_seconds(AFTER_BACKUP))).await?;
+        return Ok(());
+    }
     for object in &objects_of(&job.payload)? {
         hub.blobs().delete(&object.parse::<ObjectKey>().map_err(Fault::internal)?).await?;
     }

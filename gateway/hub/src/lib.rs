@@ -54,6 +54,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "exchange", sql: include_str!("../migrations/1_exchange.sql") },
     Migration { version: 7, name: "antivirus", sql: include_str!("../migrations/7_antivirus.sql") },
+    Migration { version: 8, name: "backup", sql: include_str!("../migrations/8_backup.sql") },
 ];
 
 /// The owner of [`MIGRATIONS`].

@@ -271,7 +271,7 @@ pub(crate) async fn backup(config: Config, asked: &Backup) -> anyhow::Result<()>
     let keys = if asked.with_keys { backend::key_files(&config)? } else { Vec::new() };
     // Without the keys: whoever backs up needs no passphrase.
     let (blobs, db) = (backend::store(&config)?, backend::migrated(&config).await?);
-    let saved = backup::save(&db, &blobs, &keys, folder, pli_hub::Clock::System.now()).await?;
+    let saved = backup::save(&db, &blobs, &keys, folder, &pli_hub::Clock::System).await?;
     db.close().await;
     say!("{} objets, {} octets, dont {} nouveaux objets.", saved.objects, saved.bytes, saved.copied);
     if saved.removed != 0 {

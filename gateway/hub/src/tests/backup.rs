@@ -21,9 +21,13 @@ impl World {
         self.dir.path().join("backup")
     }
 
+    fn clock(&self) -> Clock {
+        Clock::Set(self.clock.clone())
+    }
+
     async fn save(&self) -> backup::Saved {
         self.pass(1);
-        backup::save(self.hub.db(), &self.blobs, &[], &self.backup(), self.now()).await.unwrap()
+        backup::save(self.hub.db(), &self.blobs, &[], &self.backup(), &self.clock()).await.unwrap()
     }
 
     /// The hub on what was restored from the backup.
@@ -173,8 +177,8 @@ on_both! {
                 w.available(&[("encore", &noise(polls, SEGMENT))]).await;
             }
             w.pass(1);
-            let folder = w.backup();
-            let mut saving = Box::pin(backup::save(w.hub.db(), &w.blobs, &[], &folder, w.now()));
+            let (folder, clock) = (w.backup(), w.clock());
+            let mut saving = Box::pin(backup::save(w.hub.db(), &w.blobs, &[], &folder, &clock));
             let mut done = false;
             for _ in 0..polls {
                 done = done || futures_util::poll!(saving.as_mut()).is_ready();
@@ -196,13 +200,41 @@ on_both! {
         // And what was left behind does not stay.
         w.pass(1);
         until("a copy that still runs to end", || async {
-            backup::save(w.hub.db(), &w.blobs, &[], &w.backup(), w.now()).await.is_ok()
+            backup::save(w.hub.db(), &w.blobs, &[], &w.backup(), &w.clock()).await.is_ok()
         })
         .await;
         w.save().await;
         let databases = std::fs::read_dir(w.backup()).unwrap();
         let databases = databases.filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("database"));
         assert_eq!(databases.count(), 1);
+    }
+
+    /// An upload goes on while the database is copied: the last segment that the copy names is replaced, and stays.
+    async fn nothing_is_deleted_while_it_is_made(dialect) {
+        let w = Ground::on(dialect).build().await;
+        let content = noise(10, 2 * SEGMENT);
+        let draft = w.draft().await;
+        let begun = w.begin(draft, "un", Some(content.len())).await;
+        w.patch(begun.id, 0, &content[..1000]).await.expect(204);
+        let doomed = w.draft().await;
+        w.upload(doomed, "deux", b"deux").await;
+        w.jobs().await;
+        let before = count(&w.blobs).await;
+        // As a backup that is being made, and was killed.
+        let sql = "INSERT INTO backups (id, until) VALUES ($1, $2)";
+        w.change(sql, args![uuid::Uuid::now_v7(), w.now().plus_seconds(600)]).await;
+        w.patch(begun.id, 1000, &content[1000..]).await.expect(204);
+        w.call(ask("DELETE", format!("/api/v1/deposits/{doomed}")).by(&w.sender)).await.expect(204);
+        w.jobs().await;
+        w.pass(300);
+        w.jobs().await;
+        assert!(count(&w.blobs).await > before, "nothing has left");
+        w.pass(400);
+        w.jobs().await;
+        w.is_sound().await;
+        w.holds(begun.document.unwrap(), &content).await;
+        w.save().await;
+        assert_eq!(w.number("SELECT COUNT(*) AS n FROM backups", args![]).await, 0);
     }
 
     async fn a_restore_that_is_cut_is_run_again(dialect) {
@@ -310,7 +342,7 @@ on_both! {
         let w = Ground::on(dialect).build().await;
         let keys: Vec<backup::KeyFile> =
             ["hub.asc", "retired/AB.asc"].map(|name| (name.to_owned(), name.as_bytes().to_vec().into())).into();
-        backup::save(w.hub.db(), &w.blobs, &keys, &w.backup(), w.now()).await.unwrap();
+        backup::save(w.hub.db(), &w.blobs, &keys, &w.backup(), &w.clock()).await.unwrap();
         let url = empty(dialect, w.dir.path(), "r.db").await;
         assert_eq!(backup::restore(&url, &Blobs::memory(), &w.backup()).await.unwrap().keys, keys);
         w.save().await;

@@ -4,6 +4,7 @@
 
 mod access;
 mod admin;
+mod antivirus;
 mod concatenation;
 mod deposits;
 mod downloads;
