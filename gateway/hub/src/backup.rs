@@ -202,18 +202,12 @@ async fn copy_all(from: &Blobs, to: &Blobs, known: &Objects, saved: &mut Saved) 
         let there = listed(to, class).await?;
         let entries: Vec<_> = listed(from, class).await?.into_iter().collect();
         for some in entries.chunks(PARALLEL) {
-            let each = some.iter().map(|(key, length)| async {
-                let present = there.get(key) == Some(length);
-                match known.get(key) {
-                    Some(known) if present && known.length == *length => Ok(Some((*known, false))),
-                    // Copied by a run that was killed: whole, since nothing half-written has a name.
-                    _ if present => Ok(read_object(to, key, *length).await?.map(|(known, _)| (known, false))),
-                    _ => copy(from, to, key, *length).await.map(|known| known.map(|known| (known, true))),
-                }
+            let each = some.iter().map(|(key, length)| {
+                let there = there.get(key) == Some(length);
+                one(from, to, key, *length, known.get(key).copied(), there)
             });
             for ((key, _), done) in some.iter().zip(futures_util::future::join_all(each).await) {
-                // Deleted since it was listed.
-                let done: Result<Option<(Known, bool)>> = done;
+                // None: deleted since it was listed.
                 let Some((known, new)) = done? else { continue };
                 saved.copied = saved.copied.saturating_add(u64::from(new));
                 all.insert(key.clone(), known);
@@ -221,6 +215,23 @@ async fn copy_all(from: &Blobs, to: &Blobs, known: &Objects, saved: &mut Saved) 
         }
     }
     Ok(all)
+}
+
+/// Makes sure of one object; gives what it is, and whether it had to be copied.
+async fn one(
+    from: &Blobs,
+    to: &Blobs,
+    key: &ObjectKey,
+    length: u64,
+    known: Option<Known>,
+    there: bool,
+) -> Result<Option<(Known, bool)>> {
+    match known {
+        Some(known) if there && known.length == length => Ok(Some((known, false))),
+        // Copied by a run that was killed: whole, since nothing half-written has a name.
+        _ if there => Ok(read_object(to, key, length).await?.map(|(known, _)| (known, false))),
+        _ => Ok(copy(from, to, key, length).await?.map(|known| (known, true))),
+    }
 }
 
 async fn copy(from: &Blobs, to: &Blobs, key: &ObjectKey, length: u64) -> Result<Option<Known>> {
