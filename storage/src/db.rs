@@ -677,8 +677,13 @@ async fn within<T>(
     }
 }
 
+/// What an error of the driver is, outside a transaction.
+pub(crate) fn sorted(error: &sqlx::Error) -> DbError {
+    sort(error).0
+}
+
 /// Sorts a driver's error, and says what is left of its connection.
-pub(crate) fn sort(error: &sqlx::Error) -> (DbError, State) {
+fn sort(error: &sqlx::Error) -> (DbError, State) {
     use sqlx::Error as E;
     match error {
         E::Database(e) => match e.try_downcast_ref::<PgDatabaseError>() {

@@ -4,7 +4,7 @@
 //! Must never put a password into an argument, or write over a database that holds something.
 
 use crate::args;
-use crate::db::{Db, DbError, DbOptions, Dialect, Pools, postgres_options, sort, sqlite_path};
+use crate::db::{Db, DbError, DbOptions, Dialect, Pools, postgres_options, sorted, sqlite_path};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use std::ffi::OsString;
@@ -30,11 +30,11 @@ impl Db {
             Pools::Sqlite { readers, .. } => {
                 // On a connection of its own: it may take long, and the pool's have a limit of time.
                 let options = readers.connect_options();
-                let mut connection = options.connect().await.map_err(|e| sort(&e).0)?;
+                let mut connection = options.connect().await.map_err(|e| sorted(&e))?;
                 let to = to.to_str().ok_or_else(|| DbError::other("the path of the copy is not UTF-8"))?;
                 let copied = sqlx::query("VACUUM INTO ?").bind(to).execute(&mut connection).await;
-                copied.map_err(|e| sort(&e).0)?;
-                connection.close().await.map_err(|e| sort(&e).0)?;
+                copied.map_err(|e| sorted(&e))?;
+                connection.close().await.map_err(|e| sorted(&e))?;
             }
             Pools::Postgres(pool) => {
                 let mut dump = Command::new("pg_dump");

@@ -70,7 +70,11 @@ fn files(folder: &Path) -> BTreeSet<PathBuf> {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() { folders.push(path) } else { drop(all.insert(path)) }
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                all.insert(path);
+            }
         }
     }
     all
