@@ -5,6 +5,7 @@
 mod access;
 mod admin;
 mod antivirus;
+mod backup;
 mod concatenation;
 mod deposits;
 mod downloads;
