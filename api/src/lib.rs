@@ -44,6 +44,7 @@ pub use ids::{
     MessageId, NoticeId, OrganisationId, PieceId, ProcedureId, ReceiptId, ServiceId, ThreadId, TokenId,
     UploadId, WebhookDeliveryId, WebhookId,
 };
+pub use invitation::{AcceptInvitation, AcceptedInvitation, OptIn};
 pub use message::{
     BoxSummary, DeliveryRole, DraftEdit, Folder, Forwarded, InBox, InboxItem, Label, Message, MessageDeposit,
     MessageKind, MessageState, NewLabel, NewMessage, NewRecipient, OpenDeposit, Recipient, Thread,
@@ -53,7 +54,6 @@ pub use notice::{
     Bounce, Certificate, Channel, Notice, NoticeKind, NoticePreference, NoticeReason, NoticeTiming,
     SetPreference,
 };
-pub use invitation::{AcceptInvitation, AcceptedInvitation, OptIn};
 pub use organisation::{Colleague, NewService, Service, ServiceChange, ServiceMember};
 pub use person::{
     Account, BoxKind, HeldRole, IssuedToken, Limits, Me, NewToken, OrganisationKind, Person, Role, SharedBox,

@@ -126,12 +126,12 @@ impl Default for DbOptions {
 /// A database. Clones share their connections.
 #[derive(Clone)]
 pub struct Db {
-    pools: Pools,
+    pub(crate) pools: Pools,
     options: DbOptions,
 }
 
 #[derive(Clone)]
-enum Pools {
+pub(crate) enum Pools {
     Sqlite { writer: SqlitePool, readers: SqlitePool },
     Postgres(PgPool),
 }
@@ -329,6 +329,12 @@ fn no_row() -> DbError {
     DbError::other("no row where one was expected")
 }
 
+/// The file of an address that begins with `sqlite:`.
+pub(crate) fn sqlite_path(url: &str) -> Option<PathBuf> {
+    let rest = url.strip_prefix("sqlite:")?;
+    Some(PathBuf::from(rest.strip_prefix("//").unwrap_or(rest)))
+}
+
 async fn open_sqlite(rest: &str, options: &DbOptions) -> Result<Pools, DbError> {
     let path = PathBuf::from(rest.strip_prefix("//").unwrap_or(rest));
     if path.as_os_str().is_empty() || rest.contains(":memory:") {
@@ -398,7 +404,7 @@ async fn open_postgres(url: &str, options: &DbOptions) -> Result<PgPool, DbError
         .map_err(|e| sort(&e).0)
 }
 
-fn postgres_options(url: &str, options: &DbOptions) -> Result<PgConnectOptions, DbError> {
+pub(crate) fn postgres_options(url: &str, options: &DbOptions) -> Result<PgConnectOptions, DbError> {
     // The driver's own text may repeat the address, and with it a password.
     let mut to: PgConnectOptions =
         url.parse().map_err(|_| DbError::other("the postgres: address cannot be read"))?;
@@ -669,6 +675,11 @@ async fn within<T>(
             Err(_) => Err(sqlx::Error::Io(std::io::Error::from(std::io::ErrorKind::TimedOut))),
         },
     }
+}
+
+/// What an error of the driver is, outside a transaction.
+pub(crate) fn sorted(error: &sqlx::Error) -> DbError {
+    sort(error).0
 }
 
 /// Sorts a driver's error, and says what is left of its connection.

@@ -10,6 +10,7 @@ pub mod blobs;
 mod db;
 mod jobs;
 mod migrate;
+pub mod snapshot;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod value;

@@ -5,9 +5,9 @@
 
 use crate::fault::{Fault, Result};
 use crate::{
-    Hub, delegations, deposits, directory, documents, download, exhibits, export, holds, inbox, invitations, labels,
-    log, members, messages, notices, organisations, people, pieces, problem_response, procedures, receipts,
-    recipients, sending, services, threads, uploads, webhooks, withdrawal, zip,
+    Hub, delegations, deposits, directory, documents, download, exhibits, export, holds, inbox, invitations,
+    labels, log, members, messages, notices, organisations, people, pieces, problem_response, procedures,
+    receipts, recipients, sending, services, threads, uploads, webhooks, withdrawal, zip,
 };
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::{self, Next};

@@ -11,10 +11,11 @@ use crate::receive::UNNAMED;
 use crate::{Hub, people, roles, webhooks};
 use bytes::Bytes;
 use pli_api::{
-    AccountId, BoxKind, IssuedToken, NewToken, OrganisationId, OrganisationKind, ProblemCode, Role,
+    AccountId, BoxKind, IssuedToken, JobId, NewToken, OrganisationId, OrganisationKind, ProblemCode, Role,
+    Time,
 };
 use pli_seal::{ContentDigest, DocumentKey, KeyRing, Manifest};
-use pli_storage::{Blobs, Class, ObjectKey, Tx, args};
+use pli_storage::{Blobs, Class, DbError, JobFilter, JobState, ObjectKey, Tx, args};
 use std::collections::HashMap;
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -165,6 +166,130 @@ pub async fn add_token(hub: &Hub, address: &str, new: &NewToken) -> Result<Issue
     let token = people::issue_token(hub, &mut tx, AccountId(row.get("id")?), new).await?;
     tx.commit().await?;
     Ok(token)
+}
+
+/// Gives an organisation another quota, in bytes. Less than it uses is allowed: it then receives nothing more.
+///
+/// # Errors
+/// 404 without such an organisation, or with several of that name; 422 for a quota out of bounds.
+pub async fn set_quota(hub: &Hub, organisation: &str, quota: u64) -> Result<OrganisationId> {
+    let quota =
+        i64::try_from(quota).map_err(|_| Fault::because(ProblemCode::Invalid, "Quota trop grand."))?;
+    let now = hub.now();
+    let mut tx = hub.db().write().await?;
+    let (id, _) = organisation_named(&mut tx, organisation).await?;
+    tx.execute("UPDATE organisations SET quota = $2 WHERE id = $1", args![id.0, quota]).await?;
+    let detail = serde_json::json!({ "organisation": id, "quota": quota });
+    Event::new("organisation.changed").detail(detail).write(&mut tx, now).await?;
+    tx.commit().await?;
+    Ok(id)
+}
+
+/// Puts every dead job back, or one. Gives how many.
+///
+/// # Errors
+/// 404 without such a dead job.
+pub async fn retry_jobs(hub: &Hub, job: Option<JobId>) -> Result<u64> {
+    let now = hub.now();
+    if let Some(job) = job {
+        // A living job that does the same work is as good.
+        return match hub.db().requeue(job, now).await {
+            Ok(true) => Ok(1),
+            Ok(false) => Err(ProblemCode::NotFound.into()),
+            Err(error) => Err(error.into()),
+        };
+    }
+    let (mut done, mut after) = (0_u64, None);
+    loop {
+        let filter = JobFilter { state: Some(JobState::Dead), after, ..JobFilter::default() };
+        let page = hub.db().jobs(filter).await?;
+        let Some(last) = page.last() else { return Ok(done) };
+        after = Some(last.id);
+        for job in &page {
+            match hub.db().requeue(job.id, now).await {
+                Ok(put) => done = done.saturating_add(u64::from(put)),
+                Err(DbError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// What an organisation did in a time, and what it keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Figures {
+    /// Identifier.
+    pub organisation: OrganisationId,
+    /// Name.
+    pub name: String,
+    /// The word of its kind.
+    pub kind: String,
+    /// Bytes it may keep.
+    pub quota: i64,
+    /// Bytes promised and kept, now.
+    pub used: i64,
+    /// Its people's accounts that are open, now.
+    pub accounts: i64,
+    /// Deposits sent in the time.
+    pub deposits: i64,
+    /// Documents of those.
+    pub documents: i64,
+    /// Their bytes.
+    pub bytes: i64,
+    /// Those of the documents that are infected.
+    pub infected: i64,
+    /// Those of the documents that were not analysed, for whatever reason.
+    pub not_analysed: i64,
+    /// Downloads of those deposits that were completed, whenever.
+    pub downloads: i64,
+}
+
+/// Figures of every organisation, in the order of their making; deposits sent from `from` to before `to`.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn figures(hub: &Hub, from: Time, to: Time) -> Result<Vec<Figures>> {
+    let mut all = Vec::new();
+    let mut after = Uuid::nil();
+    loop {
+        let sql = "SELECT o.id, o.name, o.kind, o.quota, o.used,
+                 (SELECT COUNT(*) FROM boxes b WHERE b.organisation = o.id AND b.kind = 'person' AND b.closed IS NULL)
+                     AS accounts,
+                 COUNT(p.id) AS deposits,
+                 CAST(COALESCE(SUM(p.documents), 0) AS BIGINT) AS documents,
+                 CAST(COALESCE(SUM(p.bytes), 0) AS BIGINT) AS bytes,
+                 CAST(COALESCE(SUM(p.infected), 0) AS BIGINT) AS infected,
+                 CAST(COALESCE(SUM(p.not_analysed), 0) AS BIGINT) AS not_analysed,
+                 CAST(COALESCE(SUM(p.downloads), 0) AS BIGINT) AS downloads
+             FROM organisations o LEFT JOIN (
+                 SELECT d.id, d.organisation, COUNT(t.id) AS documents, SUM(t.size) AS bytes,
+                     SUM(CASE WHEN t.scan = 'infected' THEN 1 ELSE 0 END) AS infected,
+                     SUM(CASE WHEN t.scan = 'not_analysed' THEN 1 ELSE 0 END) AS not_analysed,
+                     (SELECT COUNT(*) FROM events e WHERE e.deposit = d.id AND e.kind = 'download.completed') AS downloads
+                 FROM deposits d LEFT JOIN documents t ON t.deposit = d.id
+                 WHERE d.sent >= $1 AND d.sent < $2 GROUP BY d.id, d.organisation) p ON p.organisation = o.id
+             WHERE o.id > $3 GROUP BY o.id, o.name, o.kind, o.quota, o.used ORDER BY o.id LIMIT 200";
+        let rows = hub.db().rows(sql, args![from, to, after]).await?;
+        let Some(last) = rows.last() else { return Ok(all) };
+        after = last.get("id")?;
+        for row in &rows {
+            let number = |column: &str| row.get::<i64>(column);
+            all.push(Figures {
+                organisation: OrganisationId(row.get("id")?),
+                name: row.get("name")?,
+                kind: row.get("kind")?,
+                quota: number("quota")?,
+                used: number("used")?,
+                accounts: number("accounts")?,
+                deposits: number("deposits")?,
+                documents: number("documents")?,
+                bytes: number("bytes")?,
+                infected: number("infected")?,
+                not_analysed: number("not_analysed")?,
+                downloads: number("downloads")?,
+            });
+        }
+    }
 }
 
 /// What a rotation did.

@@ -6,7 +6,7 @@
 use crate::fault::{Fault, Result};
 use crate::log::Pace;
 use crate::retention::ClockWatch;
-use crate::{Hub, antivirus, documents, log, notices, receipts, retention, webhooks};
+use crate::{Hub, antivirus, backup, documents, log, notices, receipts, retention, webhooks};
 use pli_storage::{AT_ONCE, DbError, Job, JobFilter, JobState, NewJob, ObjectKey, Tx};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -39,6 +39,8 @@ const LOOK: Duration = Duration::from_secs(2);
 const LONGEST: i64 = 2 * 3600 * 1_000_000;
 /// How often what has expired is looked for.
 const SWEEP: Duration = Duration::from_secs(60);
+/// Seconds after which a deletion looks again whether a backup is still being made.
+const AFTER_BACKUP: i64 = 60;
 /// Objects deleted by one job.
 const BATCH: usize = 500;
 
@@ -120,6 +122,9 @@ async fn sweeper(hub: Hub, stop: CancellationToken) {
             }
             Err(error) => tracing::warn!(%error, "jobs could not be looked through"),
         }
+        if let Err(error) = gauges(&hub).await {
+            tracing::warn!(%error, "jobs could not be counted");
+        }
         if !watch.is_believed(Instant::now(), hub.now()) {
             tracing::error!("the clock jumped: nothing expires until it has held still for an hour");
         } else if let Err(fault) = retention::sweep(&hub).await {
@@ -130,6 +135,20 @@ async fn sweeper(hub: Hub, stop: CancellationToken) {
             () = tokio::time::sleep(SWEEP) => {}
         }
     }
+}
+
+/// Jobs by kind and state. Those of kinds that this program does not know count too: nobody does them.
+async fn gauges(hub: &Hub) -> Result<(), DbError> {
+    let counts = hub.db().job_counts().await?;
+    for state in [JobState::Waiting, JobState::Leased, JobState::Dead] {
+        for known in KINDS.iter().chain(&["unknown"]) {
+            let of =
+                |count: &&pli_storage::JobCount| count.state == state && kind_word(&count.kind) == *known;
+            let count: u64 = counts.iter().filter(of).map(|count| count.count).sum();
+            metrics::gauge!("pli_jobs", "kind" => *known, "state" => state.as_str()).set(count as f64);
+        }
+    }
+    Ok(())
 }
 
 pub(crate) async fn run_due(hub: &Hub) -> Result<()> {
@@ -178,7 +197,11 @@ async fn run_one(hub: &Hub, stop: &CancellationToken, kinds: &[&str]) -> Result<
 }
 
 fn kind(job: &Job) -> &'static str {
-    KINDS.iter().find(|kind| **kind == job.kind).copied().unwrap_or("unknown")
+    kind_word(&job.kind)
+}
+
+fn kind_word(word: &str) -> &'static str {
+    KINDS.iter().find(|kind| **kind == word).copied().unwrap_or("unknown")
 }
 
 async fn perform(hub: Hub, job: Job) -> Result<()> {
@@ -197,6 +220,11 @@ async fn perform(hub: Hub, job: Job) -> Result<()> {
 }
 
 async fn delete(hub: &Hub, job: &Job) -> Result<()> {
+    let now = hub.now();
+    if backup::is_under_way(hub.db(), now).await? {
+        hub.db().fail(job, now, "a backup is being made", Some(now.plus_seconds(AFTER_BACKUP))).await?;
+        return Ok(());
+    }
     for object in &objects_of(&job.payload)? {
         hub.blobs().delete(&object.parse::<ObjectKey>().map_err(Fault::internal)?).await?;
     }

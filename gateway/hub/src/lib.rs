@@ -10,6 +10,7 @@ mod access;
 pub mod admin;
 pub mod antivirus;
 pub mod audit;
+pub mod backup;
 mod blocks;
 mod boxes;
 mod checksum;
@@ -23,9 +24,13 @@ mod download;
 mod etag;
 pub mod evidence;
 mod exhibits;
+pub mod expert_list;
+pub mod experts;
+mod export;
 mod fault;
 mod holds;
 mod inbox;
+mod invitations;
 mod jobs;
 mod journal;
 mod keys;
@@ -35,10 +40,6 @@ mod mail;
 mod members;
 mod messages;
 mod notices;
-pub mod expert_list;
-pub mod experts;
-mod export;
-mod invitations;
 pub mod organisations;
 mod people;
 mod pieces;
@@ -51,8 +52,8 @@ mod retention;
 pub mod roles;
 mod search;
 mod sending;
-mod signature;
 pub mod services;
+mod signature;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -91,6 +92,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 5, name: "notices", sql: include_str!("../migrations/5_notices.sql") },
     Migration { version: 6, name: "journal", sql: include_str!("../migrations/6_journal.sql") },
     Migration { version: 7, name: "antivirus", sql: include_str!("../migrations/7_antivirus.sql") },
+    Migration { version: 8, name: "backup", sql: include_str!("../migrations/8_backup.sql") },
 ];
 
 /// The owner of [`MIGRATIONS`].

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use pli_hub::evidence::{Evidence, EvidenceKeys, TimestampAuthority};
-use pli_hub::{Clock, Hub, HubOptions, KeySource, Mail, MailOptions, MailTls, WebhookOptions, Webhooks};
+use pli_hub::{
+    Clock, Hub, HubOptions, KeySource, Mail, MailOptions, MailTls, WebhookOptions, Webhooks, backup::KeyFile,
+};
 use pli_seal::Passphrase;
 use pli_signature::{Certificate, SealKey};
 use pli_storage::{Blobs, Db, DbOptions, Dialect, JOBS_OWNER, S3Options, Sql, args};
@@ -14,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     config::{Config, MailProtection, StoreKind},
-    keyfolder::{KeyFolder, KeyFolderError},
+    keyfolder::{self, KeyFolder, KeyFolderError},
 };
 
 /// A database whose schema this program does not serve on.
@@ -48,7 +50,7 @@ pub(crate) async fn migrate(db: &Db) -> anyhow::Result<()> {
 /// For a process that serves: the embedded database is brought up to date, a PostgreSQL has to be.
 /// There several gateways may run, perhaps without the right to change the schema, and when it changes
 /// is the operator's to say.
-async fn migrated(config: &Config) -> anyhow::Result<Db> {
+pub(crate) async fn migrated(config: &Config) -> anyhow::Result<Db> {
     let db = database(config).await?;
     if db.dialect() == Dialect::Sqlite {
         migrate(&db).await?;
@@ -102,6 +104,21 @@ pub(crate) fn store(config: &Config) -> anyhow::Result<Blobs> {
 pub(crate) fn key_folder(config: &Config) -> anyhow::Result<KeyFolder> {
     let passphrase = Passphrase::new(config.passphrase()?.reveal()).context("keys.passphrase_file")?;
     Ok(KeyFolder::new(config.keys.folder.clone(), passphrase))
+}
+
+/// The files of the hub's keys, as they lie: sealed under the passphrase.
+pub(crate) fn key_files(config: &Config) -> Result<Vec<KeyFile>, KeyFolderError> {
+    keyfolder::files(&config.keys.folder)
+}
+
+/// Refuses a folder of keys that has one.
+pub(crate) fn require_no_keys(config: &Config) -> Result<(), KeyFolderError> {
+    keyfolder::require_none(&config.keys.folder)
+}
+
+/// Puts the files of keys into a folder that has none.
+pub(crate) fn write_key_files(config: &Config, files: &[KeyFile]) -> Result<(), KeyFolderError> {
+    keyfolder::write_files(&config.keys.folder, files)
 }
 
 /// Opens the hub's keys, in a way that a rotation by another process is learnt.

@@ -74,6 +74,15 @@ pub(crate) enum Command {
     /// Les reçus.
     #[command(subcommand)]
     Receipt(ReceiptCommand),
+    /// Sauvegarde la base de données et le magasin dans un dossier, pendant que tout tourne.
+    Backup(Backup),
+    /// Remet une sauvegarde dans une base de données et un magasin vides.
+    Restore(Restore),
+    /// Les tâches de fond.
+    #[command(subcommand)]
+    Jobs(JobsCommand),
+    /// Chiffres de chaque organisation, en CSV.
+    Stats(Stats),
     /// Compare la base de données et le magasin.
     Check(Check),
     /// Relit les documents depuis le magasin et la clé du hub, sans la base de données.
@@ -154,6 +163,14 @@ pub(crate) enum OrgCommand {
         /// Identifiant ou nom exact de la juridiction.
         court: String,
     },
+    /// Change l'espace accordé à une organisation.
+    Quota {
+        /// Identifiant ou nom exact de l'organisation.
+        organisation: String,
+        /// Octets, ou par exemple « 500 GiB ».
+        #[arg(value_name = "TAILLE")]
+        quota: Size,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -227,6 +244,56 @@ pub(crate) struct ExpertsImport {
     /// Accepte une liste d'où plus de la moitié des experts ont disparu.
     #[arg(long)]
     pub(crate) many_leave: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// Dossier de la sauvegarde : nouveau, ou celui d'une sauvegarde précédente, qui est mise à jour.
+    pub(crate) folder: PathBuf,
+    /// Sauvegarde aussi les clés du hub, scellées par leur phrase de passe, qui n'y est jamais.
+    #[arg(long)]
+    pub(crate) with_keys: bool,
+    /// Ne sauvegarde rien : relit la sauvegarde et compare chaque empreinte.
+    #[arg(long, conflicts_with = "with_keys")]
+    pub(crate) verify: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// Dossier de la sauvegarde.
+    pub(crate) folder: PathBuf,
+    /// Remet aussi les clés du hub, si la sauvegarde les a et que le dossier des clés n'en a pas.
+    #[arg(long)]
+    pub(crate) with_keys: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobsCommand {
+    /// Montre les tâches : identifiant, genre, état, échéance, essais, dernière erreur.
+    List {
+        /// waiting, leased ou dead ; sans lui, toutes.
+        #[arg(long, value_name = "ÉTAT", value_parser = ["waiting", "leased", "dead"])]
+        state: Option<String>,
+        /// De ce genre seulement.
+        #[arg(long, value_name = "GENRE")]
+        kind: Option<String>,
+    },
+    /// Remet en route une tâche morte, ou toutes.
+    Retry {
+        /// Identifiant de la tâche.
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        job: Option<pli_api::JobId>,
+        /// Toutes les tâches mortes.
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stats {
+    /// Sur combien de jours, jusqu'à maintenant.
+    #[arg(long, default_value_t = 30, value_name = "JOURS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub(crate) days: u32,
 }
 
 #[derive(Debug, Subcommand)]

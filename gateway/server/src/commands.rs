@@ -13,15 +13,16 @@ use anyhow::{Context, bail};
 use pli_api::{NewService, NewToken};
 use pli_hub::{
     admin::{self, CheckOptions, Recoverable},
-    antivirus, organisations, services,
+    antivirus, backup, organisations, services,
 };
+use pli_storage::{JobFilter, JobState};
 use zeroize::Zeroizing;
 
 use crate::{
     backend,
     cli::{
-        AntivirusCommand, Check, DevPki, Init, KeysCommand, OrgCommand, Recover, RoleCommand, RoleOf,
-        ServiceCommand, TokenCommand, UserCommand,
+        AntivirusCommand, Backup, Check, DevPki, Init, JobsCommand, KeysCommand, OrgCommand, Recover,
+        Restore, RoleCommand, RoleOf, ServiceCommand, Stats, TokenCommand, UserCommand,
     },
     config::Config,
     keyfolder::KeyFolderError,
@@ -214,6 +215,10 @@ pub(crate) async fn org(config: Config, asked: OrgCommand) -> anyhow::Result<()>
             let id = admin::add_organisation(&hub, kind, &name, quota.0).await?;
             say!("{id}");
         }
+        OrgCommand::Quota { organisation, quota } => {
+            let id = admin::set_quota(&hub, &organisation, quota.0).await?;
+            say!("{id}");
+        }
         OrgCommand::Court { office, court } => organisations::set_court(&hub, &office, &court).await?,
     }
     hub.db().close().await;
@@ -304,6 +309,141 @@ pub(crate) async fn token(config: Config, asked: TokenCommand) -> anyhow::Result
     eprintln!("Jeton de {address}, jusqu'au {} :", token.expires);
     say!("{}", token.token);
     Ok(())
+}
+
+pub(crate) async fn backup(config: Config, asked: &Backup) -> anyhow::Result<()> {
+    let folder = &asked.folder;
+    if asked.verify {
+        let (made, damaged) = backup::verify(folder).await?;
+        for item in &damaged {
+            say!("endommagé : {item}");
+        }
+        say!("Sauvegarde du {made}.");
+        return match damaged.len() {
+            0 => Ok(()),
+            n => Err(Amiss(format!("{n} fichiers ou objets endommagés")).into()),
+        };
+    }
+    let keys = if asked.with_keys { backend::key_files(&config)? } else { Vec::new() };
+    // Without the keys: whoever backs up needs no passphrase.
+    let (blobs, db) = (backend::store(&config)?, backend::migrated(&config).await?);
+    let saved = backup::save(&db, &blobs, &keys, folder, &pli_hub::Clock::System).await?;
+    db.close().await;
+    say!("{} objets, {} octets, dont {} nouveaux objets.", saved.objects, saved.bytes, saved.copied);
+    if saved.removed != 0 {
+        say!("{} objets que le magasin n'a plus, retirés de la sauvegarde.", saved.removed);
+    }
+    if !asked.with_keys {
+        say!("Sans les clés du hub : gardez-les ailleurs, avec leur phrase de passe.");
+    }
+    for object in &saved.missing {
+        say!("absent du magasin : {object}");
+    }
+    match saved.missing.len() {
+        0 => Ok(()),
+        n => Err(Amiss(format!("{n} objets manquent dans le magasin")).into()),
+    }
+}
+
+pub(crate) async fn restore(config: Config, asked: &Restore) -> anyhow::Result<()> {
+    if asked.with_keys {
+        backend::require_no_keys(&config)?;
+    }
+    let url = config.database_url()?;
+    if url.reveal().starts_with("sqlite:") {
+        make_private_folder(&config.data.0)
+            .with_context(|| format!("dossier {}", config.data.0.display()))?;
+    }
+    let restored = backup::restore(url.reveal(), &backend::store(&config)?, &asked.folder).await?;
+    if asked.with_keys {
+        backend::write_key_files(&config, &restored.keys)?;
+        say!("{} clés remises.", restored.keys.len());
+    }
+    if let Some(made) = restored.made {
+        say!("Sauvegarde du {made} : {} objets remis.", restored.objects);
+    }
+    say!("« pli check --deep » relit chaque document.");
+    for object in &restored.damaged {
+        say!("endommagé dans la sauvegarde : {object}");
+    }
+    match restored.damaged.len() {
+        0 => Ok(()),
+        n => Err(Amiss(format!("{n} objets n'ont pas été remis")).into()),
+    }
+}
+
+pub(crate) async fn jobs(config: Config, asked: JobsCommand) -> anyhow::Result<()> {
+    let hub = backend::hub(&config).await?;
+    match asked {
+        JobsCommand::List { state, kind } => {
+            let state = match state.as_deref() {
+                Some("waiting") => Some(JobState::Waiting),
+                Some("leased") => Some(JobState::Leased),
+                Some("dead") => Some(JobState::Dead),
+                _ => None,
+            };
+            let mut after = None;
+            loop {
+                let filter = JobFilter { kind: kind.as_deref(), state, after, limit: 500 };
+                let page = hub.db().jobs(filter).await?;
+                let Some(last) = page.last() else { break };
+                after = Some(last.id);
+                for job in &page {
+                    let error = job.last_error.as_deref().unwrap_or("");
+                    say!(
+                        "{}\t{}\t{}\t{}\t{}\t{error}",
+                        job.id,
+                        job.kind,
+                        job.state.as_str(),
+                        job.due,
+                        job.attempt
+                    );
+                }
+            }
+        }
+        JobsCommand::Retry { job, .. } => {
+            let put = admin::retry_jobs(&hub, job).await?;
+            say!("{put} tâches remises en route.");
+        }
+    }
+    hub.db().close().await;
+    Ok(())
+}
+
+pub(crate) async fn stats(config: Config, asked: &Stats) -> anyhow::Result<()> {
+    let hub = backend::hub(&config).await?;
+    let to = hub.now();
+    let from = to.plus_seconds(i64::from(asked.days).saturating_mul(-86_400));
+    let all = admin::figures(&hub, from, to).await?;
+    hub.db().close().await;
+    say!(
+        "organisation,nom,genre,quota,occupe,comptes,depots,documents,octets,infectes,non_analyses,telechargements"
+    );
+    for f in &all {
+        say!(
+            "{},{},{},{},{},{},{},{},{},{},{},{}",
+            f.organisation,
+            csv(&f.name),
+            f.kind,
+            f.quota,
+            f.used,
+            f.accounts,
+            f.deposits,
+            f.documents,
+            f.bytes,
+            f.infected,
+            f.not_analysed,
+            f.downloads
+        );
+    }
+    Ok(())
+}
+
+/// A field (RFC 4180). What a spreadsheet would take for a formula begins with an apostrophe.
+fn csv(text: &str) -> String {
+    let formula = text.starts_with(['=', '+', '-', '@', '\t']);
+    let text = if formula { format!("'{text}") } else { text.to_owned() };
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
 }
 
 pub(crate) async fn check(config: Config, asked: &Check) -> anyhow::Result<()> {
@@ -437,6 +577,13 @@ mod tests {
         assert_eq!(file_name("pièce n° 1.pdf"), "pièce n° 1.pdf");
         assert_eq!(file_name("a\n\0b"), "a__b");
         assert!(file_name(&"é".repeat(300)).len() <= 200);
+    }
+
+    #[test]
+    fn a_field_of_a_csv_is_one_field() {
+        assert_eq!(csv("Cabinet d'instruction"), "Cabinet d'instruction");
+        assert_eq!(csv("a,\"b\"\nc"), "\"a,\"\"b\"\"\nc\"");
+        assert_eq!(csv("=1+1"), "'=1+1");
     }
 
     #[test]

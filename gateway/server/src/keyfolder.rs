@@ -12,6 +12,7 @@ use std::{
 };
 
 use pli_api::Time;
+use pli_hub::backup::KeyFile;
 use pli_journal::SigningKey;
 use pli_seal::{DocumentKey, KeyRing, Passphrase, SealError, open_message, seal_small};
 use pli_signature::SealKey;
@@ -248,6 +249,59 @@ fn sync(folder: &Path) -> Result<(), KeyFolderError> {
     std::fs::File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(|e| KeyFolderError::Io(folder.to_owned(), e))
+}
+
+/// Every key of a folder, by its name there, sealed as it lies. The passphrase is none of them, wherever it is.
+pub(crate) fn files(folder: &Path) -> Result<Vec<KeyFile>, KeyFolderError> {
+    let mut names = vec![CURRENT.to_owned()];
+    match std::fs::read_dir(folder.join(RETIRED)) {
+        Ok(entries) => {
+            for entry in entries {
+                let entry = entry.map_err(|e| KeyFolderError::Io(folder.join(RETIRED), e))?;
+                if let Ok(name) = entry.file_name().into_string()
+                    && name.ends_with(".asc")
+                {
+                    names.push(format!("{RETIRED}/{name}"));
+                }
+            }
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(KeyFolderError::Io(folder.join(RETIRED), e)),
+    }
+    names.sort();
+    let mut files = Vec::with_capacity(names.len());
+    for name in names {
+        let path = folder.join(&name);
+        match std::fs::read(&path) {
+            Ok(content) => files.push((name, zeroize::Zeroizing::new(content))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(KeyFolderError::None(folder.to_owned()));
+            }
+            Err(e) => return Err(KeyFolderError::Io(path, e)),
+        }
+    }
+    Ok(files)
+}
+
+/// Refuses a folder that has a key.
+pub(crate) fn require_none(folder: &Path) -> Result<(), KeyFolderError> {
+    if folder.join(CURRENT).symlink_metadata().is_ok() {
+        return Err(KeyFolderError::Exists(folder.to_owned()));
+    }
+    Ok(())
+}
+
+/// Writes what [`files`] gave into a folder without a key; the current one last.
+pub(crate) fn write_files(folder: &Path, files: &[KeyFile]) -> Result<(), KeyFolderError> {
+    require_none(folder)?;
+    make_folder(folder)?;
+    make_folder(&folder.join(RETIRED))?;
+    let (current, retired): (Vec<_>, Vec<_>) = files.iter().partition(|(name, _)| name == CURRENT);
+    for (name, content) in retired.into_iter().chain(current) {
+        let path = folder.join(name);
+        write_private(&path, content).map_err(|e| KeyFolderError::Io(path, e))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -128,6 +128,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Receipt(ReceiptCommand::Verify(asked)) => {
                 evidence::verify_receipt(Some(&config), &asked)
             }
+            Command::Backup(asked) => commands::backup(config, &asked).await,
+            Command::Restore(asked) => commands::restore(config, &asked).await,
+            Command::Jobs(asked) => commands::jobs(config, asked).await,
+            Command::Stats(asked) => commands::stats(config, &asked).await,
             Command::Check(asked) => commands::check(config, &asked).await,
             Command::Recover(asked) => commands::recover(config, asked).await,
             // Done above.

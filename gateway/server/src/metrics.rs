@@ -50,6 +50,7 @@ pub(crate) fn start() -> anyhow::Result<PrometheusHandle> {
     describe_counter!("pli_tls_handshakes_total", "TLS handshakes, by result.");
     describe_counter!("pli_tls_reloads_total", "Readings of the certificate files, by result.");
     describe_counter!("pli_panics_total", "Panics that became an answer.");
+    describe_gauge!("pli_jobs", "Background jobs, by kind and state; dead ones wait for the operator.");
     describe_counter!("pli_scans_total", "Documents scanned, by what the antivirus says.");
     describe_counter!("pli_scans_failed_total", "Scans that the antivirus did not answer, or failed at.");
     describe_counter!("pli_scanned_bytes_total", Unit::Bytes, "Bytes given to the antivirus.");

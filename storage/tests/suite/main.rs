@@ -12,6 +12,7 @@ mod migrate;
 mod outage;
 mod proxy;
 mod s3;
+mod snapshot;
 mod sqlite;
 mod tls;
 

@@ -6,6 +6,7 @@
 mod access;
 mod admin;
 mod antivirus;
+mod backup;
 mod concatenation;
 mod delegations;
 mod deposits;
