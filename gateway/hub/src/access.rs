@@ -40,7 +40,6 @@ pub struct Caller {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Acting {
     pub(crate) person: AccountId,
-    pub(crate) delegation: DelegationId,
     /// In this procedure only.
     pub(crate) procedure: Option<ProcedureId>,
 }

@@ -12,10 +12,12 @@ use crate::clamd::{Answer, Clamd, ClamdAddress, ClamdError};
 use crate::content::Content;
 use crate::fault::{Fault, Result};
 use crate::journal::Event;
+use crate::notices::About;
 use crate::uploads::const_sql;
-use crate::{Hub, admin, deposits, documents, jobs};
+use crate::{Hub, admin, deposits, documents, jobs, notices};
 use pli_api::{
-    DepositId, Document, DocumentId, NotAnalysed, OrganisationId, ProblemCode, Scan, ScanState, Time,
+    BoxId, DepositId, Document, DocumentId, NotAnalysed, NoticeKind, OrganisationId, ProblemCode, Scan,
+    ScanState, Time,
 };
 use pli_storage::{AT_ONCE, DbError, Job, NewJob, Row, Tx, args};
 use std::time::{Duration, Instant};
@@ -365,6 +367,11 @@ async fn settle(
             "verdict": verdict.state(), "reason": reason, "signature": signature, "engine": version,
         });
         Event::new("scan.done").deposit(deposit).document(id).detail(detail).write(&mut tx, now).await?;
+        if verdict.state() == ScanState::Infected {
+            let row = tx.one("SELECT sender FROM deposits WHERE id = $1", args![deposit.0]).await?;
+            let about = About::at(now).deposit(deposit).document(id);
+            notices::tell(&mut tx, NoticeKind::ScanInfected, BoxId(row.get("sender")?), about).await?;
+        }
         deposits::release(&mut tx, now, deposit).await?;
     }
     tx.commit().await?;

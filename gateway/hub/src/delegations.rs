@@ -49,7 +49,6 @@ pub(crate) async fn act(hub: &Hub, caller: &Caller, id: DelegationId) -> Result<
         session: caller.session,
         acting: Some(Acting {
             person: caller.account,
-            delegation: id,
             procedure: row.get::<Option<Uuid>>("procedure")?.map(ProcedureId),
         }),
     }))

@@ -7,11 +7,12 @@
 use crate::Hub;
 use crate::fault::{Fault, Result};
 use crate::journal::Event;
-use crate::people;
+use crate::mail::Refusal;
+use crate::{jobs, people, texts};
 use axum::Json;
 use axum::extract::State;
 use pli_api::{AcceptInvitation, AcceptedInvitation, AccountId, ProblemCode, Time};
-use pli_storage::{AT_ONCE, NewJob, Tx, args};
+use pli_storage::{AT_ONCE, Job, NewJob, Tx, args};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -115,6 +116,39 @@ pub(crate) async fn letter(tx: &mut Tx, now: Time, id: Uuid) -> Result<Option<Le
     )
     .await?;
     Ok(Some(Letter { address: row.get("address")?, name: row.get("name")?, purpose, secret, expires }))
+}
+
+/// The job: makes the secret and mails it. What could not be handed over is made and mailed anew.
+pub(crate) async fn send(hub: &Hub, job: &Job) -> Result<()> {
+    let id: Uuid = serde_json::from_value(job.payload["invitation"].clone()).map_err(Fault::internal)?;
+    let mail = hub.mail().ok_or_else(|| Fault::unavailable("no mail server is configured here"))?;
+    let mut tx = hub.db().write().await?;
+    let Some(letter) = letter(&mut tx, hub.now(), id).await? else {
+        tx.rollback().await?;
+        return jobs::complete_alone(hub, job).await;
+    };
+    tx.commit().await?;
+    let back = letter.purpose == Purpose::Return;
+    let parts = texts::invitation(back, letter.expires, mail.public_url(), &letter.secret);
+    let to = (letter.address.as_str(), letter.name.as_str());
+    let composed = mail.compose(to, texts::INVITATION_SUBJECT, &parts, id, hub.now(), None);
+    let sent = match composed {
+        Ok(message) => mail.send(message).await,
+        Err(refusal) => Err(refusal),
+    };
+    match sent {
+        Ok(()) => jobs::complete_alone(hub, job).await,
+        Err(Refusal::Passing(fault)) => Err(fault),
+        Err(Refusal::Permanent(code)) => {
+            let (now, detail) = (hub.now(), serde_json::json!({ "invitation": id, "code": code }));
+            let mut tx = hub.db().write().await?;
+            Event::new("invitation.refused").detail(detail).write(&mut tx, now).await?;
+            if tx.complete(job).await? {
+                tx.commit().await?;
+            }
+            Ok(())
+        }
+    }
 }
 
 /// The most characters of a password: what is hashed is bounded.

@@ -6,7 +6,7 @@
 use crate::fault::{Fault, Result};
 use crate::log::Pace;
 use crate::retention::ClockWatch;
-use crate::{Hub, antivirus, backup, documents, log, notices, receipts, retention, webhooks};
+use crate::{Hub, antivirus, backup, documents, invitations, log, notices, receipts, retention, webhooks};
 use pli_storage::{AT_ONCE, DbError, Job, JobFilter, JobState, NewJob, ObjectKey, Tx};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -21,6 +21,7 @@ const KINDS: &[&str] = &[
     notices::MAIL,
     notices::DIGEST,
     webhooks::DELIVER,
+    invitations::SEND,
     log::TIMESTAMP,
     receipts::MAKE,
 ];
@@ -213,6 +214,7 @@ async fn perform(hub: Hub, job: Job) -> Result<()> {
         notices::MAIL => notices::mail(&hub, &job).await,
         notices::DIGEST => notices::digest(&hub, &job).await,
         webhooks::DELIVER => webhooks::deliver(&hub, &job).await,
+        invitations::SEND => invitations::send(&hub, &job).await,
         log::TIMESTAMP => log::timestamp(&hub, &job).await,
         receipts::MAKE => receipts::make(&hub, &job).await,
         other => Err(Fault::internal(format!("unknown kind of job {other:?}"))),

@@ -8,17 +8,18 @@ use crate::boxes::{folded, line};
 use crate::fault::{Fault, Result};
 use crate::journal::Event;
 use crate::messages::{self, Draft, MINE, RECIPIENTS_MAX, SUBJECT_MAX};
+use crate::notices::About;
 use crate::procedures::Right;
 use crate::roles::{self, Permission};
 use crate::uploads::const_sql;
-use crate::{Hub, deposits, documents, etag, people, procedures, search};
+use crate::{Hub, deposits, documents, etag, notices, people, procedures, search};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use pli_api::{
-    BoxId, DeliveryRole, DepositId, DocumentId, EventId, MessageId, MessageState, NewRecipient, Page, Person,
-    ProblemCode, ProcedureId, ThreadId, Time, TrailEvent,
+    BoxId, DeliveryRole, DepositId, DocumentId, EventId, MessageId, MessageState, NewRecipient, NoticeKind,
+    Page, Person, ProblemCode, ProcedureId, ThreadId, Time, TrailEvent,
 };
 use pli_storage::{Row, Tx, args};
 use serde::Deserialize;
@@ -156,6 +157,10 @@ async fn deliver(
             args![to.0, id.0, thread.0, procedure.map(|procedure| procedure.0), now, role.as_str()],
         )
         .await?;
+    if delivered == 1 && role != DeliveryRole::Sender {
+        let about = About::at(now).message(id).procedure(procedure);
+        notices::tell(tx, NoticeKind::MessageReceived, to, about).await?;
+    }
     Ok(delivered == 1)
 }
 

@@ -2,9 +2,10 @@
 //!
 //! A match and no template files: a kind without its text, or a text without its place, does not compile,
 //! nothing is parsed while the program runs, and there is nothing to escape but what [`Part`] names. Must never
-//! take a subject, a file name, the name of a case or a secret: there is no parameter for them.
+//! take a subject, a file name or the name of a case: there is no parameter for them. The one secret is that of an
+//! invitation, which its mail exists to carry.
 
-use pli_api::{NoticeKind, NoticeReason};
+use pli_api::{NoticeKind, NoticeReason, Time};
 
 /// The words of a kind of notice.
 pub(crate) struct Text {
@@ -144,6 +145,31 @@ pub(crate) fn digest(counts: &[(NoticeKind, usize)], url: &str) -> Vec<Part> {
         Part::Items(counts.iter().map(line).collect()),
     ];
     closing(parts, url)
+}
+
+/// The subject of an invitation.
+pub(crate) const INVITATION_SUBJECT: &str = "Pli : votre invitation";
+
+/// The mail of an invitation: the secret stands behind `#`, which browsers send to no server, and nothing happens
+/// before a password is chosen there. `back`: for someone who had left.
+pub(crate) fn invitation(back: bool, expires: Time, url: &str, secret: &str) -> Vec<Part> {
+    let said = if back {
+        "Vous avez demandé à utiliser de nouveau votre compte. Choisissez un mot de passe pour le rouvrir."
+    } else {
+        "Un compte vous est ouvert sur Pli, la passerelle d'échanges de documents. Choisissez un mot de passe pour y entrer."
+    };
+    let text = expires.to_string();
+    let mut day: Vec<&str> = text.split('T').next().unwrap_or_default().split('-').collect();
+    day.reverse();
+    let until = day.join("/");
+    vec![
+        Part::Paragraph(said.to_owned()),
+        Part::Link { label: "Choisir un mot de passe", url: format!("{url}/invitation#{secret}") },
+        Part::Paragraph(format!("Ce lien ne sert qu'une fois, jusqu'au {until}.")),
+        Part::Small(
+            "Si vous n'attendez rien de tel, ne faites rien : sans vous, ce lien n'ouvre aucun compte.",
+        ),
+    ]
 }
 
 fn closing(mut parts: Vec<Part>, url: &str) -> Vec<Part> {
