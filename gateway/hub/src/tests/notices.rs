@@ -130,6 +130,32 @@ async fn prefer(w: &World, who: &Who, kind: &str, channel: &str, timing: &str) -
 }
 
 on_both! {
+    /// The secret stands in the mail and nowhere else; it opens the account once.
+    async fn an_invitation_by_mail(dialect) {
+        let w = mailing(dialect).await;
+        let who = person(&w, "invitee").await;
+        let mut tx = w.hub.db().write().await.unwrap();
+        crate::invitations::invite(&mut tx, w.now(), who.id, crate::invitations::Purpose::Join).await.unwrap();
+        tx.commit().await.unwrap();
+        w.jobs().await;
+        let mails: Vec<String> = inbox(&who.address).iter().map(|mail| decoded(mail)).collect();
+        let [mail] = mails.as_slice() else { panic!("{} mails", mails.len()) };
+        let (_, rest) = mail.split_once("https://pli.justice.example/invitation#").unwrap();
+        let secret: String = rest.chars().take_while(|c| !c.is_whitespace()).collect();
+        let kept = w.rows("SELECT payload AS text FROM jobs UNION ALL SELECT detail FROM events", args![]).await;
+        assert!(kept.iter().all(|row| !row.get::<String>("text").unwrap().contains(&secret)));
+        let accept = |secret: &str| {
+            ask("POST", "/api/v1/invitations/accept")
+                .json(&json!({ "secret": secret, "password": "un mot de passe tout neuf" }))
+        };
+        w.call(accept("pli_faux")).await.problem(404, "not-found");
+        w.call(accept(&secret)).await.expect(200);
+        w.call(accept(&secret)).await.problem(404, "not-found");
+        let sign_in = ask("POST", "/api/v1/session")
+            .json(&json!({ "address": who.address, "password": "un mot de passe tout neuf" }));
+        w.call(sign_in).await.expect(201);
+    }
+
     async fn availability_is_told_without_content(dialect) {
         let w = mailing(dialect).await;
         let to = person(&w, "zoe").await;
