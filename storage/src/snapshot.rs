@@ -210,6 +210,7 @@ fn of_file(e: &io::Error) -> DbError {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use super::*;
 

@@ -1,6 +1,6 @@
 //! What is encrypted for mail, its recipient opens with software that knows nothing of Pli.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::io::Read;
 use std::time::SystemTime;

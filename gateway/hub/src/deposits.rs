@@ -136,22 +136,15 @@ pub(crate) async fn retention(
     organisation: OrganisationId,
     asked: Option<u32>,
 ) -> Result<i64> {
-    let (least, most, usual) = hub.options().retention_days;
-    let sql = "SELECT retention_min, retention_max, retention_usual FROM organisations WHERE id = $1";
-    let row = tx.one(sql, args![organisation.0]).await?;
-    let own = |column: &str, operator: u32| -> Result<i64> {
-        Ok(row.get::<Option<i64>>(column)?.unwrap_or(i64::from(operator)))
-    };
-    let (least, most) = (own("retention_min", least)?, own("retention_max", most)?);
-    let usual = own("retention_usual", usual)?.clamp(least, most.max(least));
-    let days = asked.map_or(usual, i64::from);
+    let (least, most, usual) = retention_bounds(hub, tx, organisation).await?;
+    let days = asked.unwrap_or(usual);
     if !(least..=most).contains(&days) {
         return Err(Fault::because(
             ProblemCode::Invalid,
             format!("Durée de conservation : de {least} à {most} jours."),
         ));
     }
-    Ok(days)
+    Ok(i64::from(days))
 }
 
 /// The deposit with its documents, if the caller may see it.

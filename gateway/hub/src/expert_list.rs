@@ -459,6 +459,7 @@ fn check(column: Column, value: &str) -> Result<(), Wrong> {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 mod tests {
     use super::*;
     use std::io::Cursor;

@@ -139,7 +139,8 @@ impl Leaf {
 
     /// Whether this is the event that says that rows below this place have left.
     pub(crate) fn tells_pruning(&self, below: u64) -> bool {
-        self.kind == PRUNED && self.detail == serde_json::json!({ "below": below }).to_string()
+        let told = serde_json::json!({ "below": below }).to_string();
+        self.kind == PRUNED && self.detail == told
     }
 
     /// The leaf.

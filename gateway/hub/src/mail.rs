@@ -165,6 +165,8 @@ impl Mail {
     ) -> Result<Message, Refusal> {
         let (address, name) = to;
         let address: Address = address.parse().map_err(|_| Refusal::Permanent(None))?;
+        // lettre panics on a name that a header cannot hold.
+        let name: String = name.chars().filter(|c| !c.is_control()).collect();
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(now.seconds()).unwrap_or(0));
         let body = MultiPart::alternative_plain_html(texts::plain(parts), texts::html(parts));
         let (subject, body) = match certificate {
@@ -177,7 +179,7 @@ impl Mail {
         };
         let builder = Message::builder()
             .from(self.from.clone())
-            .to(Mailbox::new(Some(name.to_owned()), address))
+            .to(Mailbox::new(Some(name), address))
             .subject(subject)
             .date(at)
             .message_id(Some(format!("<{id}@{}>", self.from.email.domain())))

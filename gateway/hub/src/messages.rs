@@ -693,7 +693,7 @@ pub(crate) async fn drafts(
             ids.push(MessageId(row.get("id")?));
         }
     }
-    ids.sort_unstable_by(|a, b| b.0.cmp(&a.0));
+    ids.sort_unstable_by_key(|id| std::cmp::Reverse(id.0));
     let more = ids.len() > limit;
     let mut items = Vec::new();
     for id in ids.into_iter().take(limit) {

@@ -168,12 +168,12 @@ fn the_matrix_names_every_route() {
     let rows = here.chain(notices).chain(messages);
     let rows = rows.map(|(method, path, access)| format!("{method} {path} {access:?}"));
     let receipts = super::receipts::MATRIX.iter().map(|row| format!("GET {} Delegable", row.path));
-    let all: Vec<_> = rows.chain(procedures_access::covered()).chain(receipts).chain(elsewhere()).collect();
-    let written: BTreeSet<_> = all.iter().cloned().collect();
+    let all = rows.chain(procedures_access::covered()).chain(receipts).chain(elsewhere());
+    let written: BTreeSet<_> = all.collect();
     let served: BTreeSet<_> =
         routes().iter().map(|row| format!("{} {} {:?}", row.method, row.path, row.access)).collect();
     assert_eq!(written, served);
-    assert_eq!(all.len(), routes().len());
+    assert_eq!(served.len(), routes().len());
 }
 
 on_both! {

@@ -175,7 +175,8 @@ on_both! {
         let no_key = ReceiptTrust { journal: Vec::new(), ..trust() };
         receipts::check(&pdf, &no_key).unwrap();
         assert!(matches!(receipts::check(json.to_string().as_bytes(), &no_key), Err(ReceiptRefused::NoTrust(_))));
-        let changes: [(&str, fn(&mut Value)); 9] = [
+        type Change = fn(&mut Value);
+        let changes: [(&str, Change); 9] = [
             ("digest", |json| json["documents"][0]["sha256"] = json!("00".repeat(32))),
             ("size", |json| json["documents"][0]["size"] = json!(4)),
             ("instant", |json| json["deposit"]["available"] = json!("2020-01-01T00:00:00Z")),
@@ -200,11 +201,10 @@ on_both! {
         let w = World::on(dialect).await;
         let (deposit, documents) = w.available(&[("a.pdf", &noise(1, 1000))]).await;
         let handover = async || listed(&w, &w.recipient, deposit).await.len();
-        let mut ends = 0;
-        for (range, handed) in [("bytes=0-399", 0), ("bytes=600-999", 0), ("bytes=300-599", 1)] {
+        let asked = [("bytes=0-399", 0), ("bytes=600-999", 0), ("bytes=300-599", 1)];
+        for (before, (range, handed)) in asked.into_iter().enumerate() {
             w.call(content_of(documents[0]).header("range", range).by(&w.recipient)).await.expect(206);
-            ends += 1;
-            until("its end", || async { w.told("download.completed").await.len() == ends }).await;
+            until("its end", || async { w.told("download.completed").await.len() == before + 1 }).await;
             w.jobs().await;
             assert_eq!(handover().await, handed, "{range}");
         }
