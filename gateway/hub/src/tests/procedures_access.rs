@@ -6,6 +6,7 @@ use crate::testing::*;
 use pli_api::{BoxId, DocumentId, ExhibitId, PieceId, ProcedureId, Role};
 use pli_storage::args;
 use serde_json::json;
+use std::collections::BTreeSet;
 
 /// Which piece a route is asked about: one that everybody reads, a restricted one, one that the depositor filed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,9 +90,9 @@ const MATRIX: &[Row] = &[
     row("POST", MOVEMENTS, Restricted, [[201; 2], NO, NO, NO]),
 ];
 
-/// The routes of the matrix, for the test of completeness.
-pub(super) fn covered() -> impl Iterator<Item = String> {
-    MATRIX.iter().map(|row| format!("{} {} {:?}", row.method, row.path, row.access))
+/// The routes of the matrix, each once, for the test of completeness.
+pub(super) fn covered() -> BTreeSet<String> {
+    MATRIX.iter().map(|row| format!("{} {} {:?}", row.method, row.path, row.access)).collect()
 }
 
 /// Who asks.
