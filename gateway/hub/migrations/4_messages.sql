@@ -71,7 +71,8 @@ CREATE TABLE deliveries (
     withdrawn BIGINT,
     PRIMARY KEY (box, message)
 );
--- Each list of a box is one range of one of these, read backwards.
+-- A sent message in a box is in one of the first three, and each list of a box is one range of one of them, read
+-- backwards. SQLite takes, of those that serve equally, the one that was made last: the narrowest stands last.
 CREATE INDEX deliveries_received ON deliveries (box, at, message)
     WHERE role <> 'sender' AND archived IS NULL AND withdrawn IS NULL;
 CREATE INDEX deliveries_sent ON deliveries (box, at, message)
@@ -80,7 +81,6 @@ CREATE INDEX deliveries_archived ON deliveries (box, at, message)
     WHERE archived IS NOT NULL AND withdrawn IS NULL;
 CREATE INDEX deliveries_unread ON deliveries (box, at, message)
     WHERE role <> 'sender' AND archived IS NULL AND withdrawn IS NULL AND read IS NULL;
-CREATE INDEX deliveries_all ON deliveries (box, at, message) WHERE withdrawn IS NULL;
 CREATE INDEX deliveries_thread ON deliveries (thread, box);
 CREATE INDEX deliveries_message ON deliveries (message);
 

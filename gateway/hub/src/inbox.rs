@@ -70,25 +70,31 @@ impl std::fmt::Display for Cursor {
     }
 }
 
-/// Each literally the condition of a partial index, so that the databases recognise it.
-const fn folder_condition(folder: Folder, unread: bool) -> &'static str {
+/// What lies in a box, in parts that have no message in common; each literally the condition of a partial
+/// index, so that the databases recognise it.
+const RECEIVED: &str = "v.role <> 'sender' AND v.archived IS NULL AND v.withdrawn IS NULL";
+const UNREAD: &str = "v.role <> 'sender' AND v.archived IS NULL AND v.withdrawn IS NULL AND v.read IS NULL";
+const SENT: &str = "v.role = 'sender' AND v.archived IS NULL AND v.withdrawn IS NULL";
+const ARCHIVED: &str = "v.archived IS NOT NULL AND v.withdrawn IS NULL";
+
+/// The parts that a folder is made of.
+pub(crate) const fn parts(folder: Folder, unread: bool) -> &'static [&'static str] {
     match (folder, unread) {
-        (Folder::Received, false) => "v.role <> 'sender' AND v.archived IS NULL AND v.withdrawn IS NULL",
-        (Folder::Received, true) => {
-            "v.role <> 'sender' AND v.archived IS NULL AND v.withdrawn IS NULL AND v.read IS NULL"
-        }
-        (Folder::Sent, _) => "v.role = 'sender' AND v.archived IS NULL AND v.withdrawn IS NULL",
-        (Folder::Archived, _) => "v.archived IS NOT NULL AND v.withdrawn IS NULL",
-        (Folder::All, _) => "v.withdrawn IS NULL",
+        (Folder::Received, false) => &[RECEIVED],
+        (Folder::Received, true) => &[UNREAD],
+        (Folder::Sent, _) => &[SENT],
+        (Folder::Archived, _) => &[ARCHIVED],
+        (Folder::All, false) => &[RECEIVED, SENT, ARCHIVED],
+        (Folder::All, true) => &[UNREAD, ARCHIVED],
     }
 }
 
-/// The statement for one page of one box, with its arguments: box `$1`, account `$2`, instant `$3`, scope `$4`.
+/// The statement for one page of a part of one box, with its arguments: box `$1`, account `$2`, instant `$3`, scope `$4`.
 pub(crate) fn statement(
     caller: &Caller,
     now: Time,
     of: BoxId,
-    folder: Folder,
+    part: &str,
     search: &Search,
     after: Cursor,
     limit: i64,
@@ -110,7 +116,7 @@ pub(crate) fn statement(
          FROM (SELECT v.box, v.message, v.thread, v.procedure, v.at, v.role, v.read, v.archived FROM deliveries v",
         more,
         " WHERE v.box = $1 AND ",
-        folder_condition(folder, search.asks_for(Is::Unread)),
+        part,
         " AND (v.at, v.message) ",
         compare,
         " ($5, $6)",
@@ -156,10 +162,13 @@ pub(crate) async fn list(
     let mut rows: Vec<(Cursor, Row)> = Vec::new();
     for of in &mine {
         let most = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
-        let (sql, values) = statement(&caller, hub.now(), of.id, folder, &search, after, most);
-        for row in tx.rows(Sql::assembled(sql), values).await? {
-            let key = Cursor { at: row.get("at")?, message: row.get("message")?, in_box: row.get("box")? };
-            rows.push((key, row));
+        for part in parts(folder, search.asks_for(Is::Unread)) {
+            let (sql, values) = statement(&caller, hub.now(), of.id, part, &search, after, most);
+            for row in tx.rows(Sql::assembled(sql), values).await? {
+                let key =
+                    Cursor { at: row.get("at")?, message: row.get("message")?, in_box: row.get("box")? };
+                rows.push((key, row));
+            }
         }
     }
     rows.sort_by_key(|(key, _)| std::cmp::Reverse((key.at, key.message, key.in_box)));
@@ -228,7 +237,7 @@ pub(crate) async fn boxes(State(hub): State<Hub>, caller: Caller) -> Result<Json
     for of in messages::boxes(&mut tx, &caller).await? {
         let sql = const_sql(&[
             "SELECT COUNT(*) AS n FROM (SELECT 1 AS one FROM deliveries v WHERE v.box = $1 AND ",
-            folder_condition(Folder::Received, true),
+            UNREAD,
             " AND ($2 IS NULL OR v.procedure = $2) LIMIT $3) counted",
         ]);
         let row = tx.one(sql, args![of.id.0, caller.scope(), COUNTED]).await?;
