@@ -372,21 +372,23 @@ pub async fn restore(url: &str, blobs: &Blobs, folder: &Path) -> Result<Restored
     })?;
     let mut restored = Restored { made: Some(made.made), ..Restored::default() };
     let kept = Blobs::folder(folder.join(OBJECTS))?;
+    // All is looked at before anything is added.
+    let mut there = BTreeMap::new();
     for class in Class::ALL {
-        let there = listed(blobs, class).await?;
-        if there.iter().any(|(key, length)| wanted.get(key).is_none_or(|known| known.length != *length)) {
-            return Err(Fault::because(ProblemCode::Conflict, "Le magasin n'est pas vide."));
+        there.extend(listed(blobs, class).await?);
+    }
+    if there.iter().any(|(key, length)| wanted.get(key).is_none_or(|known| known.length != *length)) {
+        return Err(Fault::because(ProblemCode::Conflict, "Le magasin n'est pas vide."));
+    }
+    for (key, known) in &wanted {
+        if !there.contains_key(key) {
+            let Some(parts) = whole_object(&kept, key, *known).await? else {
+                restored.damaged.push(key.to_string());
+                continue;
+            };
+            blobs.put(key, parts).await?;
         }
-        for (key, known) in wanted.iter().filter(|(key, _)| key.class() == class) {
-            if !there.contains_key(key) {
-                let Some(parts) = whole_object(&kept, key, *known).await? else {
-                    restored.damaged.push(key.to_string());
-                    continue;
-                };
-                blobs.put(key, parts).await?;
-            }
-            restored.objects = restored.objects.saturating_add(1);
-        }
+        restored.objects = restored.objects.saturating_add(1);
     }
     for file in &made.keys {
         let content = Zeroizing::new(std::fs::read(inside(folder, &file.file)?).map_err(|e| of_file(&e))?);
