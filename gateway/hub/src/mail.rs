@@ -241,8 +241,9 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// RFC 3156, 4: a part that names the format, and the armored message.
-fn encrypted(armored: Vec<u8>) -> MultiPart {
+/// RFC 3156, 4: a part that names the format, and the armored message. As a text, so that lettre ends its lines as
+/// mail must.
+fn encrypted(armored: String) -> MultiPart {
     let kind = |text: &str| ContentType::parse(text).unwrap_or(ContentType::TEXT_PLAIN);
     MultiPart::encrypted("application/pgp-encrypted".to_owned())
         .singlepart(
