@@ -18,7 +18,7 @@ use crate::ring::{Recipient, parse};
 ///
 /// # Errors
 /// [`SealError::Certificate`] when the certificate cannot be encrypted to at the time `at`.
-pub fn encrypt_to(certificate: &[u8], at: SystemTime, content: &[u8]) -> Result<Vec<u8>, SealError> {
+pub fn encrypt_to(certificate: &[u8], at: SystemTime, content: &[u8]) -> Result<String, SealError> {
     Recipient::parse(certificate, at)?;
     let cert = parse(certificate)?;
     let policy = StandardPolicy::new();
@@ -37,5 +37,5 @@ pub fn encrypt_to(certificate: &[u8], at: SystemTime, content: &[u8]) -> Result<
     let mut message = LiteralWriter::new(message).build().map_err(library)?;
     message.write_all(content).map_err(library)?;
     message.finalize().map_err(library)?;
-    Ok(out)
+    String::from_utf8(out).map_err(library)
 }

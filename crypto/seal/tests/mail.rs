@@ -77,15 +77,14 @@ fn each_recipient_gets_the_form_that_it_reads() {
         let cert = certificate(profile);
         let public = cert.clone().strip_secret_key_material().armored().to_vec().unwrap();
         let content = "Content-Type: text/plain; charset=utf-8\r\n\r\nBonjour é\r\n".as_bytes();
-        let sealed = encrypt_to(&public, now(), content).unwrap();
-        let text = String::from_utf8(sealed.clone()).unwrap();
+        let text = encrypt_to(&public, now(), content).unwrap();
         assert!(text.starts_with("-----BEGIN PGP MESSAGE-----"), "{text}");
         assert!(text.lines().all(|line| line.len() < 78));
         let policy = StandardPolicy::new();
         let reader = Reader { cert, version_2 };
         let mut opened = Vec::new();
-        let mut decryptor =
-            DecryptorBuilder::from_bytes(&sealed).unwrap().with_policy(&policy, None, reader).unwrap();
+        let builder = DecryptorBuilder::from_bytes(&text).unwrap();
+        let mut decryptor = builder.with_policy(&policy, None, reader).unwrap();
         decryptor.read_to_end(&mut opened).unwrap();
         assert_eq!(opened, content);
     }

@@ -17,8 +17,10 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 use zeroize::Zeroizing;
 
-/// How long one step of a conversation with the server may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long connecting to the server may take.
+const CONNECTING: Duration = Duration::from_secs(30);
+/// How long a whole conversation with the server may take: lettre waits for an answer without end.
+const TALKING: Duration = Duration::from_secs(120);
 /// Connections to the server at once.
 const CONNECTIONS: u32 = 4;
 
@@ -122,7 +124,7 @@ impl Mail {
         let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(options.host)
             .port(options.port)
             .tls(tls)
-            .timeout(Some(PATIENCE))
+            .timeout(Some(CONNECTING))
             .pool_config(PoolConfig::new().max_size(CONNECTIONS));
         if let Some((user, password)) = options.credentials {
             builder = builder.credentials(Credentials::new(user, password.as_str().to_owned()));
@@ -196,19 +198,26 @@ impl Mail {
     /// # Errors
     /// What the server, or the way to it, said. No text of the server's is kept: it may hold an address.
     pub(crate) async fn send(&self, message: Message) -> Result<(), Refusal> {
-        let error = match self.transport.send(message).await {
+        self.send_within(message, TALKING).await
+    }
+
+    async fn send_within(&self, message: Message, most: Duration) -> Result<(), Refusal> {
+        let silent = || Refusal::Passing(Fault::unavailable("the mail server did not answer in time"));
+        let sending = tokio::time::timeout(most, self.transport.send(message));
+        let error = match sending.await.map_err(|_| silent())? {
             Ok(_) => return Ok(()),
             Err(error) => error,
         };
         let code = error.status().map(u16::from);
         // A server that lets nobody in refuses for good too; that is no fault of the recipient's.
         let of_server = matches!(code, Some(421 | 454 | 500..=504 | 521 | 530 | 534 | 535 | 538));
-        if error.is_permanent() && !of_server && matches!(self.transport.test_connection().await, Ok(true)) {
-            return Err(Refusal::Permanent(code));
+        if error.is_permanent() && !of_server {
+            let testing = tokio::time::timeout(most, self.transport.test_connection());
+            if matches!(testing.await.map_err(|_| silent())?, Ok(true)) {
+                return Err(Refusal::Permanent(code));
+            }
         }
-        if error.is_client() {
-            return Err(Refusal::Permanent(None));
-        }
+        // lettre's own refusals too: a server without STARTTLS, or without a way to sign in that both know.
         let what = match code {
             Some(code) => format!("the mail server answered {code}"),
             None if error.is_tls() => "TLS with the mail server failed".to_owned(),
@@ -232,8 +241,9 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// RFC 3156, 4: a part that names the format, and the armored message.
-fn encrypted(armored: Vec<u8>) -> MultiPart {
+/// RFC 3156, 4: a part that names the format, and the armored message. As a text, so that lettre ends its lines as
+/// mail must.
+fn encrypted(armored: String) -> MultiPart {
     let kind = |text: &str| ContentType::parse(text).unwrap_or(ContentType::TEXT_PLAIN);
     MultiPart::encrypted("application/pgp-encrypted".to_owned())
         .singlepart(
@@ -319,6 +329,22 @@ mod tests {
             let refused = mail.compose((address, "Zoé"), "Pli", &parts, id, now, None);
             assert!(matches!(refused, Err(Refusal::Permanent(None))), "{address:?}");
         }
+    }
+
+    /// One that takes the connection and says nothing must not keep a worker for ever.
+    #[tokio::test]
+    async fn a_silent_server_is_left() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mail = Mail::open(MailOptions { port, ..options() }).unwrap();
+        let parts = texts::single(NoticeKind::MessageReceived, NoticeReason::Own, mail.public_url());
+        let now = Time::from_micros(1_800_000_000_000_000);
+        let to = ("zoe@experts.example", "Zoé");
+        let message = mail.compose(to, "Pli", &parts, uuid::Uuid::nil(), now, None).unwrap();
+        let sent = mail.send_within(message, Duration::from_millis(50)).await;
+        assert!(matches!(sent, Err(Refusal::Passing(_))), "{sent:?}");
+        // Held open until now.
+        drop(listener);
     }
 
     #[tokio::test]

@@ -138,9 +138,12 @@ on_both! {
                 let objects = Objects::make(&w, &magistrate).await;
                 let unknown = Objects::unknown();
                 w.call(objects.ask(&w, row)).await.problem(401, "sign-in-required");
-                let missing = w.call(unknown.ask(&w, row).by(caller)).await;
+                // What is the caller's own is there, or is not, without a name.
+                let named = row.path.contains('{') || (row.method, row.path) == ("POST", "/api/v1/holds");
+                let missing = if named { Some(w.call(unknown.ask(&w, row).by(caller)).await) } else { None };
                 let reply = w.call(objects.ask(&w, row).by(caller)).await;
                 assert_eq!(reply.status, expected, "{} {:?}", said(who), reply.body);
+                let Some(missing) = missing else { continue };
                 if reply.status == 404 {
                     // Refusal and absence are not told apart.
                     assert_eq!((reply.body, reply.headers), (missing.body, missing.headers), "{}", said(who));
